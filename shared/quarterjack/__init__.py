@@ -1,0 +1,37 @@
+"""The database contract that scheduler, workers and admin share, and the API that enqueues jobs."""
+
+from quarterjack.client import NewJob, enqueue, enqueue_many
+from quarterjack.database import Address, Database, connect, from_environment, open_pool
+from quarterjack.errors import (
+    JobInvalid,
+    QuarterjackError,
+    SchemaOutdated,
+    SchemaUnknown,
+    SettingInvalid,
+)
+from quarterjack.model import Enqueued, Job, JobState, JobType, Schedule
+from quarterjack.unique import Unique
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Address",
+    "Database",
+    "Enqueued",
+    "Job",
+    "JobInvalid",
+    "JobState",
+    "JobType",
+    "NewJob",
+    "QuarterjackError",
+    "Schedule",
+    "SchemaOutdated",
+    "SchemaUnknown",
+    "SettingInvalid",
+    "Unique",
+    "connect",
+    "enqueue",
+    "enqueue_many",
+    "from_environment",
+    "open_pool",
+]

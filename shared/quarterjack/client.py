@@ -1,0 +1,187 @@
+"""Enqueue jobs, on a pool or inside the caller's own transaction."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+
+from quarterjack.database import Connection, Database
+from quarterjack.errors import JobInvalid
+from quarterjack.model import Enqueued
+from quarterjack.queries import jobs
+from quarterjack.unique import Unique
+
+log = logging.getLogger(__name__)
+
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+MAX_MAX_ATTEMPTS = 32_767
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to enqueue; any `scheduled_at`, even a past one, makes it `scheduled` as in Oban."""
+
+    worker: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    queue: str = "default"
+    scheduled_at: datetime | None = None
+    priority: int = 0
+    max_attempts: int = 20
+    tags: Sequence[str] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    unique: Unique | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("worker", self.worker), ("queue", self.queue)):
+            if not isinstance(value, str) or not 0 < len(value) < 128 or "\x00" in value:
+                raise JobInvalid(f"{name} is {value!r:.60}: give a name of 1 to 127 characters")
+        if type(self.priority) is not int or not 0 <= self.priority <= 9:
+            raise JobInvalid(f"priority is {self.priority!r:.60}: give 0 (first) to 9 (last)")
+        if type(self.max_attempts) is not int or not 0 < self.max_attempts <= MAX_MAX_ATTEMPTS:
+            raise JobInvalid(
+                f"max_attempts is {self.max_attempts!r:.60}: give 1 to {MAX_MAX_ATTEMPTS}"
+            )
+        if self.scheduled_at is not None and self.scheduled_at.tzinfo is None:
+            raise JobInvalid("scheduled_at has no time zone: give an aware datetime")
+        if isinstance(self.tags, str) or any(
+            not isinstance(tag, str) or len(tag) > 255 or "\x00" in tag for tag in self.tags
+        ):
+            raise JobInvalid("tags must be a list of texts of at most 255 characters each")
+
+
+async def enqueue(
+    db: Database,
+    worker: str,
+    args: Mapping[str, Any] | None = None,
+    *,
+    queue: str = "default",
+    scheduled_at: datetime | None = None,
+    priority: int = 0,
+    max_attempts: int = 20,
+    tags: Sequence[str] = (),
+    meta: Mapping[str, Any] | None = None,
+    unique: Unique | None = None,
+) -> Enqueued:
+    """Insert one job and wake its queue; say so if it conflicts with a unique one.
+
+    On a connection inside a transaction the job commits, and rings, with that transaction. Raises
+    JobInvalid before anything is sent.
+    """
+    job = NewJob(
+        worker=worker,
+        args=args or {},
+        queue=queue,
+        scheduled_at=scheduled_at,
+        priority=priority,
+        max_attempts=max_attempts,
+        tags=tags,
+        meta=meta or {},
+        unique=unique,
+    )
+    [result] = await enqueue_many(db, [job])
+    return result
+
+
+async def enqueue_many(db: Database, new: Sequence[NewJob]) -> list[Enqueued]:
+    """Insert jobs in one statement per kind (plain, unique), all or none; results in their order."""
+    if not new:
+        return []
+    if isinstance(db, asyncpg.Pool):
+        async with db.acquire() as connection:
+            return await _insert_and_ring(connection, new)
+    if db.is_in_transaction():
+        return await _insert(db, new, rings_itself=False)
+    return await _insert_and_ring(db, new)
+
+
+async def _insert_and_ring(connection: Connection, new: Sequence[NewJob]) -> list[Enqueued]:
+    mixed = len({job.unique is None for job in new}) == 2
+    if mixed:
+        async with connection.transaction():
+            results = await _insert(connection, new, rings_itself=True)
+    else:
+        results = await _insert(connection, new, rings_itself=True)
+    queues = sorted(
+        {
+            job.queue
+            for job, result in zip(new, results, strict=True)
+            if job.scheduled_at is None and not result.conflict
+        }
+    )
+    if queues:
+        try:
+            await jobs.ring(connection, queues)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("could not wake %s: %s; its workers will poll", queues, error)
+    return results
+
+
+async def _insert(
+    connection: Connection, new: Sequence[NewJob], *, rings_itself: bool
+) -> list[Enqueued]:
+    rows = [_row(job) for job in new]
+    results: dict[int, Enqueued] = {}
+    plain = [index for index, job in enumerate(new) if job.unique is None]
+    if plain:
+        ids = await jobs.insert(
+            connection, [rows[index] for index in plain], rings_itself=rings_itself
+        )
+        results |= {index: Enqueued(id=id) for index, id in zip(plain, ids, strict=True)}
+    unique = [index for index, job in enumerate(new) if job.unique is not None]
+    if unique:
+        outcomes = await jobs.insert_unique(
+            connection, [rows[index] for index in unique], rings_itself=rings_itself
+        )
+        results |= dict(zip(unique, outcomes, strict=True))
+    return [results[index] for index in range(len(new))]
+
+
+def _row(job: NewJob) -> dict[str, Any]:
+    args = encode_object("args", job.args)
+    meta = dict(job.meta)
+    row: dict[str, Any] = {
+        "worker": job.worker,
+        "queue": job.queue,
+        "state": "available" if job.scheduled_at is None else "scheduled",
+        "scheduled_at": None if job.scheduled_at is None else job.scheduled_at.astimezone(UTC),
+        "priority": job.priority,
+        "max_attempts": job.max_attempts,
+        "tags": _normal_tags(job.tags),
+        "args": args,
+    }
+    if job.unique is not None:
+        meta["qj_unique"] = job.unique.key(worker=job.worker, queue=job.queue, args=job.args)
+        row |= {
+            "key": meta["qj_unique"],
+            "states": job.unique.blocking_states(),
+            "period": None if job.unique.period is None else job.unique.period.total_seconds(),
+        }
+    return row | {"meta": encode_object("meta", meta)}
+
+
+def _normal_tags(tags: Sequence[str]) -> list[str]:
+    """Trim, lower, drop empty and repeated ones, as Oban does."""
+    return list(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))
+
+
+def encode_object(name: str, value: Mapping[str, Any]) -> str:
+    """Write a JSON object that Postgres and every Oban can store; JobInvalid says what cannot be."""
+    if not isinstance(value, Mapping):
+        raise JobInvalid(f"{name} is a {type(value).__name__}: give an object with text keys")
+    if any(not isinstance(key, str) for key in value):
+        raise JobInvalid(f"{name} has a key that is not a text")
+    try:
+        text = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise JobInvalid(f"{name} holds half of a surrogate pair, which JSON cannot store") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise JobInvalid(f"{name} cannot be written as JSON: {str(error)[:200]}") from error
+    if NUL.search(text):
+        raise JobInvalid(f"{name} holds a NUL character, which Postgres cannot store")
+    return text

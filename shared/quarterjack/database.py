@@ -1,0 +1,132 @@
+"""How every service connects: one schema, UTC, JSON as Python values."""
+
+import json
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
+from tenacity.wait import wait_random_exponential
+
+from quarterjack.errors import SettingInvalid
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Connection: TypeAlias = (
+    "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+)
+Database: TypeAlias = "Pool | Connection"
+
+UNREACHABLE = (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
+LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where the database is; `direct_url` must not lead through a transaction pooler."""
+
+    url: str
+    direct_url: str
+    schema: str
+
+
+def from_environment() -> Address:
+    """Read DATABASE_URL (or DATABASE_URL_FILE), DATABASE_DIRECT_URL and QUARTERJACK_SCHEMA."""
+    url = read_secret("DATABASE_URL")
+    if not url:
+        raise SettingInvalid(
+            "DATABASE_URL is not set: give it the address of the Postgres to use, "
+            "for example postgresql://user@127.0.0.1:5432/quarterjack"
+        )
+    schema = os.environ.get("QUARTERJACK_SCHEMA", "public")
+    if not schema.isidentifier() or not schema.islower() or len(schema) > 40:
+        raise SettingInvalid(
+            f"QUARTERJACK_SCHEMA is {schema!r}: use a lower-case identifier of at most 40 characters"
+        )
+    return Address(url=url, direct_url=read_secret("DATABASE_DIRECT_URL") or url, schema=schema)
+
+
+def read_secret(name: str) -> str | None:
+    """Give the variable NAME, or the content of the file that NAME_FILE names."""
+    if path := os.environ.get(f"{name}_FILE"):
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read().strip()
+        except OSError as error:
+            raise SettingInvalid(f"{name}_FILE cannot be read: {error.strerror}") from error
+    return os.environ.get(name) or None
+
+
+async def connect(
+    address: Address, *, name: str, timeout: float = 5.0
+) -> "asyncpg.Connection[asyncpg.Record]":
+    """Open one direct connection that notices a dead peer within seconds."""
+    connection = await asyncpg.connect(
+        address.direct_url,
+        timeout=timeout,
+        server_settings=_settings(address, name),
+        connection_class=asyncpg.Connection,
+    )
+    await _prepare(connection)
+    return connection
+
+
+@asynccontextmanager
+async def open_pool(
+    address: Address, *, name: str, size: int = 5, patience: float = 0.0
+) -> AsyncIterator[Pool]:
+    """Open a pool; with `patience` seconds, wait that long for a server that is not there yet."""
+    pool = None
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(UNREACHABLE),
+        stop=stop_after_delay(patience),
+        wait=wait_random_exponential(multiplier=0.1, max=2),
+        reraise=True,
+    ):
+        with attempt:
+            pool = await asyncpg.create_pool(
+                address.url,
+                min_size=1,
+                max_size=size,
+                timeout=5.0,
+                max_inactive_connection_lifetime=60.0,
+                statement_cache_size=_cache_size(),
+                server_settings=_settings(address, name),
+                init=_prepare,
+            )
+    assert pool is not None
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+
+
+def _settings(address: Address, name: str) -> dict[str, str]:
+    settings = {"application_name": name[:63]}
+    if address.schema != "public":
+        settings["search_path"] = address.schema
+    return settings
+
+
+def _cache_size() -> int:
+    """0 switches prepared statements off, as a transaction pooler before PgBouncer 1.21 needs."""
+    return int(os.environ.get("QUARTERJACK_STATEMENT_CACHE", "100"))
+
+
+async def _prepare(connection: Any) -> None:
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads, format="text"
+    )
+    transport = getattr(connection, "_transport", None)
+    sock = transport.get_extra_info("socket") if transport else None
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5000)

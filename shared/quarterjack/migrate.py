@@ -1,0 +1,144 @@
+"""Apply the numbered migrations, forward only; runners take turns.
+
+One advisory lock makes a second runner wait and then find nothing to do. Each file is one transaction,
+except those whose first line is `-- migrate: no transaction` (CREATE INDEX CONCURRENTLY), which are
+written so that they can be run again. A file that was applied must never change: its digest is kept.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from quarterjack.database import UNREACHABLE, Address, Database, connect, from_environment
+from quarterjack.errors import QuarterjackError, SchemaOutdated, SchemaUnknown
+from quarterjack.queries import migrations
+
+log = logging.getLogger(__name__)
+
+DIRECTORY = Path(__file__).parent / "migrations"
+OPTIONAL = ("telemetry",)
+NO_TRANSACTION = "-- migrate: no transaction"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One file; `name` includes the folder of an optional set."""
+
+    name: str
+    script: str
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.script.encode()).hexdigest()
+
+
+def shipped(optional: Sequence[str] = ()) -> list[Migration]:
+    """Give the migrations of this release in their order, core first."""
+    files = sorted(DIRECTORY.glob("*.sql"))
+    for name in optional:
+        files += sorted((DIRECTORY / name).glob("*.sql"))
+    return [
+        Migration(
+            name=file.relative_to(DIRECTORY).with_suffix("").as_posix(),
+            script=file.read_text(encoding="utf-8"),
+        )
+        for file in files
+    ]
+
+
+async def apply(address: Address, *, optional: Sequence[str] = ()) -> list[str]:
+    """Bring the schema up to this release; the names that were applied. Safe to run twice at once."""
+    connection = await connect(address, name="quarterjack-migrate", timeout=30)
+    try:
+        await migrations.take_turn(connection)
+        await migrations.prepare(connection, address.schema)
+        applied = await migrations.applied(connection)
+        _refuse_foreign(applied)
+        done = []
+        for migration in shipped(optional):
+            if migration.name in applied:
+                continue
+            await _run(connection, migration)
+            done.append(migration.name)
+            log.info("applied %s", migration.name)
+        return done
+    finally:
+        await connection.close()
+
+
+async def check(db: Database) -> None:
+    """Refuse a database that this release does not fit; SchemaOutdated or SchemaUnknown says why."""
+    try:
+        applied = await migrations.applied(db)
+    except asyncpg.UndefinedTableError as error:
+        raise SchemaOutdated("the database has no Quarterjack tables: run quarterjack-migrate") from error
+    _refuse_foreign(applied)
+    if missing := [m.name for m in shipped() if m.name not in applied]:
+        raise SchemaOutdated(f"the database lacks {', '.join(missing)}: run quarterjack-migrate")
+
+
+def _refuse_foreign(applied: dict[str, str]) -> None:
+    known = {migration.name: migration.digest for migration in shipped(OPTIONAL)}
+    if newer := sorted(set(applied) - set(known)):
+        raise SchemaUnknown(
+            f"the database was migrated by a newer release ({', '.join(newer)}): "
+            "run that release, or restore the database it was taken from"
+        )
+    if edited := sorted(name for name in applied if applied[name] != known[name]):
+        raise SchemaUnknown(
+            f"{', '.join(edited)} changed after it was applied: restore the file as it was released "
+            "and put the change into a new migration"
+        )
+
+
+async def _run(connection: "asyncpg.Connection[asyncpg.Record]", migration: Migration) -> None:
+    if migration.script.startswith(NO_TRANSACTION):
+        for statement in migration.script.split(";\n"):
+            if statement.strip():
+                await connection.execute(statement)
+        await migrations.record(connection, migration.name, migration.digest)
+        return
+    async with connection.transaction():
+        await connection.execute(migration.script)
+        await migrations.record(connection, migration.name, migration.digest)
+
+
+def main() -> None:
+    """Run `quarterjack-migrate [--with telemetry] [--check]`."""
+    parser = argparse.ArgumentParser(prog="quarterjack-migrate", description=__doc__.split("\n")[0])
+    parser.add_argument("--with", dest="optional", action="append", choices=OPTIONAL, default=[])
+    parser.add_argument("--check", action="store_true", help="say what is missing, change nothing")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        asyncio.run(_main(options))
+    except (QuarterjackError, asyncpg.PostgresError) as error:
+        hint = getattr(error, "hint", None)
+        sys.exit(f"quarterjack-migrate: {error}" + (f"\n{hint}" if hint else ""))
+    except UNREACHABLE as error:
+        sys.exit(f"quarterjack-migrate: cannot reach the database: {error}")
+
+
+async def _main(options: argparse.Namespace) -> None:
+    address = from_environment()
+    if options.check:
+        connection = await connect(address, name="quarterjack-migrate")
+        try:
+            await check(connection)
+        finally:
+            await connection.close()
+        log.info("the schema fits this release")
+        return
+    done = await apply(address, optional=options.optional)
+    log.info("applied %d migrations" if done else "nothing to apply", *([len(done)] if done else []))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Rows of the contract as frozen values; all times are aware and UTC."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+class JobState(StrEnum):
+    AVAILABLE = "available"
+    SUSPENDED = "suspended"
+    SCHEDULED = "scheduled"
+    EXECUTING = "executing"
+    RETRYABLE = "retryable"
+    COMPLETED = "completed"
+    DISCARDED = "discarded"
+    CANCELLED = "cancelled"
+
+
+INCOMPLETE = (
+    JobState.SUSPENDED,
+    JobState.AVAILABLE,
+    JobState.SCHEDULED,
+    JobState.EXECUTING,
+    JobState.RETRYABLE,
+)
+SUCCESSFUL = (*INCOMPLETE, JobState.COMPLETED)
+STATE_GROUPS: dict[str, tuple[JobState, ...]] = {
+    "incomplete": INCOMPLETE,
+    "successful": SUCCESSFUL,
+    "scheduled": (JobState.SCHEDULED,),
+    "all": tuple(JobState),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A row of oban_jobs."""
+
+    id: int
+    state: JobState
+    queue: str
+    worker: str
+    args: dict[str, Any]
+    meta: dict[str, Any]
+    tags: list[str]
+    errors: list[dict[str, Any]]
+    attempt: int
+    max_attempts: int
+    priority: int
+    attempted_by: list[str]
+    inserted_at: datetime
+    scheduled_at: datetime
+    attempted_at: datetime | None
+    completed_at: datetime | None
+    cancelled_at: datetime | None
+    discarded_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """What became of an insert: the new job's id, or the id of the job it conflicts with."""
+
+    id: int | None
+    conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """A row of qj_schedules."""
+
+    id: int
+    name: str
+    description: str
+    worker: str
+    cron: str
+    timezone: str
+    dst: str
+    args: dict[str, Any]
+    queue: str
+    priority: int
+    max_attempts: int
+    tags: list[str]
+    uniqueness: dict[str, Any] | None
+    catchup: str
+    catchup_window: timedelta
+    catchup_limit: int
+    overlap: str
+    managed_by: str
+    paused_at: datetime | None
+    paused_by: str | None
+    paused_reason: str | None
+    resume_at: datetime | None
+    version: int
+    inserted_at: datetime
+    updated_at: datetime
+    updated_by: str
+    planned_from: datetime
+    next_run_at: datetime | None
+    last_tick_at: datetime | None
+    last_job_id: int | None
+    broken_reason: str | None
+    applied_version: int | None
+    applied_at: datetime | None
+    applied_by: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobType:
+    """A row of qj_job_types: something that workers can run."""
+
+    worker: str
+    description: str
+    args_schema: dict[str, Any]
+    queue: str
+    priority: int
+    max_attempts: int
+    tags: list[str]
+    timeout: timedelta | None
+    uniqueness: dict[str, Any] | None
+    schedule: dict[str, Any] | None
+    redacted: list[str]
+    registered_at: datetime
+    registered_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A row of qj_peers: a live scheduler replica."""
+
+    uuid: UUID
+    node: str
+    pid: int
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    lag: timedelta
+    clock_offset: timedelta

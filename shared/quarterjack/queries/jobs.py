@@ -1,0 +1,176 @@
+"""Insert jobs, ring their queues, read them back."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from quarterjack.database import Database
+from quarterjack.model import Enqueued, Job, JobState
+
+
+async def insert(db: Database, rows: Sequence[dict[str, Any]], *, rings_itself: bool) -> list[int]:
+    """Insert all rows in one statement; ids in their order."""
+    records = await db.fetch(
+        """
+        WITH quiet AS MATERIALIZED (
+          SELECT set_config('quarterjack.rings_itself', $1, true)
+        )
+        INSERT INTO oban_jobs
+          (state, worker, queue, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at)
+        SELECT
+          state::oban_job_state, worker, queue, args::jsonb, meta::jsonb,
+          ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)), priority, max_attempts,
+          timezone('UTC', clock_timestamp()),
+          timezone('UTC', coalesce(scheduled_at, clock_timestamp()))
+        FROM
+          quiet,
+          unnest(
+            $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::integer[],
+            $9::integer[], $10::timestamptz[]
+          ) WITH ORDINALITY AS
+            j (state, worker, queue, args, meta, tags, priority, max_attempts, scheduled_at, place)
+        ORDER BY place
+        RETURNING id
+        """,
+        "yes" if rings_itself else "no",
+        [row["state"] for row in rows],
+        [row["worker"] for row in rows],
+        [row["queue"] for row in rows],
+        [row["args"] for row in rows],
+        [row["meta"] for row in rows],
+        [json.dumps(row["tags"]) for row in rows],
+        [row["priority"] for row in rows],
+        [row["max_attempts"] for row in rows],
+        [row["scheduled_at"] for row in rows],
+    )
+    return [record["id"] for record in records]
+
+
+async def insert_unique(
+    db: Database, rows: Sequence[dict[str, Any]], *, rings_itself: bool
+) -> list[Enqueued]:
+    """Insert each row unless its key is taken; the unique index decides between concurrent callers."""
+    wanted = [
+        row
+        | {
+            "place": place,
+            "args": json.loads(row["args"]),
+            "meta": json.loads(row["meta"]),
+            "scheduled_at": row["scheduled_at"] and row["scheduled_at"].isoformat(),
+            "period": None if row["period"] is None else f"{row['period']} seconds",
+        }
+        for place, row in enumerate(rows)
+    ]
+    records = await db.fetch(
+        """
+        WITH quiet AS MATERIALIZED (
+          SELECT set_config('quarterjack.rings_itself', $1, true)
+        ),
+        wanted AS MATERIALIZED (
+          SELECT *
+          FROM jsonb_to_recordset($2::text::jsonb) AS w (
+            place integer, state text, worker text, queue text, args jsonb, meta jsonb, tags text[],
+            priority integer, max_attempts integer, scheduled_at timestamptz,
+            key text, states text[], period interval
+          )
+        ),
+        released AS (
+          UPDATE oban_jobs AS j
+          SET meta = j.meta - 'qj_unique'
+          FROM wanted AS w
+          WHERE
+            j.meta ? 'qj_unique'
+            AND j.meta ->> 'qj_unique' = w.key
+            AND (
+              NOT j.state::text = ANY (w.states)
+              OR j.inserted_at < timezone('UTC', clock_timestamp()) - w.period
+            )
+          RETURNING j.id
+        ),
+        inserted AS (
+          INSERT INTO oban_jobs
+            (state, worker, queue, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at)
+          SELECT
+            state::oban_job_state, worker, queue, args, meta, tags, priority, max_attempts,
+            timezone('UTC', clock_timestamp()),
+            timezone('UTC', coalesce(scheduled_at, clock_timestamp()))
+          FROM wanted, quiet
+          WHERE (SELECT count(*) FROM released) >= 0
+          ORDER BY place
+          ON CONFLICT ((meta ->> 'qj_unique')) WHERE meta ? 'qj_unique' DO NOTHING
+          RETURNING id, meta ->> 'qj_unique' AS key
+        )
+        SELECT w.key, i.id
+        FROM wanted AS w
+        LEFT JOIN inserted AS i USING (key)
+        ORDER BY w.place
+        """,
+        "yes" if rings_itself else "no",
+        json.dumps(wanted),
+    )
+    taken = [record["key"] for record in records if record["id"] is None]
+    holders = await holders_of(db, taken) if taken else {}
+    seen: set[str] = set()
+    results = []
+    for record in records:
+        key, id = record["key"], record["id"]
+        results.append(
+            Enqueued(id=holders.get(key), conflict=True)
+            if id is None
+            else Enqueued(id=id, conflict=key in seen)
+        )
+        seen.add(key)
+    return results
+
+
+async def holders_of(db: Database, keys: Sequence[str]) -> dict[str, int]:
+    """Give the job that holds each unique key."""
+    records = await db.fetch(
+        """
+        SELECT meta ->> 'qj_unique' AS key, id
+        FROM oban_jobs
+        WHERE meta ? 'qj_unique' AND meta ->> 'qj_unique' = ANY ($1::text[])
+        """,
+        list(keys),
+    )
+    return {record["key"]: record["id"] for record in records}
+
+
+async def ring(db: Database, queues: Sequence[str]) -> None:
+    """Wake whoever works on these queues; in its own transaction, so it waits for no standby."""
+    await db.execute(
+        """
+        SELECT pg_notify(current_schema() || '.oban_insert', json_build_object('queue', queue)::text)
+        FROM unnest($1::text[]) AS queue
+        """,
+        list(queues),
+    )
+
+
+async def find(db: Database, id: int) -> Job | None:
+    """Read one job; None if it never existed or was pruned."""
+    record = await db.fetchrow(
+        """
+        SELECT
+          id, state::text, queue, worker, args, coalesce(meta, '{}') AS meta, coalesce(tags, '{}') AS tags,
+          to_jsonb(errors) AS errors, attempt, max_attempts, priority,
+          coalesce(attempted_by, '{}') AS attempted_by,
+          timezone('UTC', inserted_at) AS inserted_at,
+          timezone('UTC', scheduled_at) AS scheduled_at,
+          timezone('UTC', attempted_at) AS attempted_at,
+          timezone('UTC', completed_at) AS completed_at,
+          timezone('UTC', cancelled_at) AS cancelled_at,
+          timezone('UTC', discarded_at) AS discarded_at
+        FROM oban_jobs
+        WHERE id = $1
+        """,
+        id,
+    )
+    return record and to_job(record)
+
+
+def to_job(record: asyncpg.Record) -> Job:
+    """Make a typed row; needs a connection of ours (JSON codec)."""
+    return Job(**{**record, "state": JobState(record["state"])})

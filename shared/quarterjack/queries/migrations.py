@@ -1,0 +1,35 @@
+"""The record of applied migrations, and the turn-taking of their runners."""
+
+from quarterjack.database import Database
+
+
+async def take_turn(db: Database) -> None:
+    """Wait until no other runner is at work; the lock ends with the session."""
+    await db.execute("SELECT pg_advisory_lock(hashtextextended('quarterjack-migrate', 0))")
+
+
+async def prepare(db: Database, schema: str) -> None:
+    """Make the schema, named in an identifier's own quotes, and the record."""
+    exists = await db.fetchval("SELECT to_regnamespace($1) IS NOT NULL", schema)
+    if not exists:
+        await db.execute(f'CREATE SCHEMA "{schema}"')
+    await db.execute(
+        """
+        CREATE TABLE IF NOT EXISTS qj_migrations (
+          name text PRIMARY KEY,
+          digest text NOT NULL,
+          applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+        )
+        """
+    )
+
+
+async def applied(db: Database) -> dict[str, str]:
+    """Give the digest of each applied migration."""
+    records = await db.fetch("SELECT name, digest FROM qj_migrations ORDER BY name")
+    return {record["name"]: record["digest"] for record in records}
+
+
+async def record(db: Database, name: str, digest: str) -> None:
+    """Note that a migration was applied."""
+    await db.execute("INSERT INTO qj_migrations (name, digest) VALUES ($1, $2)", name, digest)

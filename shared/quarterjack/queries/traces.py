@@ -1,0 +1,45 @@
+"""Spans, as ServiceRadar's otel_traces holds them."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from quarterjack.database import Database
+
+if TYPE_CHECKING:
+    from quarterjack.telemetry import Span
+
+KINDS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
+OK, ERROR = 1, 2
+
+
+async def insert(db: Database, service: str, instance: str, spans: "Sequence[Span]") -> None:
+    """Write ended spans in one statement; a repeated one is left as it is."""
+    await db.execute(
+        """
+        INSERT INTO otel_traces
+          ("timestamp", trace_id, span_id, parent_span_id, name, kind, start_time_unix_nano,
+           end_time_unix_nano, service_name, service_instance, scope_name, status_code, status_message, attributes)
+        SELECT
+          to_timestamp(started / 1e9), trace_id, span_id, coalesce(parent_span_id, ''), name, kind, started,
+          ended, $1, $2, 'quarterjack', status_code, coalesce(error, ''), attributes
+        FROM
+          unnest(
+            $3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::bigint[], $9::bigint[],
+            $10::integer[], $11::text[], $12::text[]
+          ) AS s (trace_id, span_id, parent_span_id, name, kind, started, ended, status_code, error, attributes)
+        ON CONFLICT DO NOTHING
+        """,
+        service,
+        instance,
+        [span.trace_id for span in spans],
+        [span.span_id for span in spans],
+        [span.parent_span_id for span in spans],
+        [span.name for span in spans],
+        [KINDS[span.kind] for span in spans],
+        [span.started for span in spans],
+        [span.ended for span in spans],
+        [OK if span.error is None else ERROR for span in spans],
+        [span.error for span in spans],
+        [json.dumps(span.attributes) for span in spans],
+    )
