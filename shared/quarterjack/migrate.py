@@ -42,6 +42,8 @@ class Migration:
 def shipped(optional: Sequence[str] = ()) -> list[Migration]:
     """Give the migrations of this release in their order, core first."""
     files = sorted(DIRECTORY.glob("*.sql"))
+    if not files:
+        raise SchemaUnknown(f"no migrations in {DIRECTORY}: the installation is incomplete")
     for name in optional:
         files += sorted((DIRECTORY / name).glob("*.sql"))
     return [
