@@ -179,7 +179,9 @@ def encode_object(name: str, value: Mapping[str, Any]) -> str:
         text = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
         text.encode()
     except UnicodeEncodeError as error:
-        raise JobInvalid(f"{name} holds half of a surrogate pair, which JSON cannot store") from error
+        raise JobInvalid(
+            f"{name} holds half of a surrogate pair, which JSON cannot store"
+        ) from error
     except (TypeError, ValueError, RecursionError) as error:
         raise JobInvalid(f"{name} cannot be written as JSON: {str(error)[:200]}") from error
     if NUL.search(text):

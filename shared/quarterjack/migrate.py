@@ -59,7 +59,7 @@ async def apply(address: Address, *, optional: Sequence[str] = ()) -> list[str]:
     """Bring the schema up to this release; the names that were applied. Safe to run twice at once."""
     connection = await connect(address, name="quarterjack-migrate", timeout=30)
     try:
-        await migrations.take_turn(connection)
+        await _take_turn(connection)
         await migrations.prepare(connection, address.schema)
         applied = await migrations.applied(connection)
         _refuse_foreign(applied)
@@ -75,12 +75,21 @@ async def apply(address: Address, *, optional: Sequence[str] = ()) -> list[str]:
         await connection.close()
 
 
+async def _take_turn(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Ask again and again: a statement that waits for the lock would hold a snapshot, and
+    CREATE INDEX CONCURRENTLY of the other runner would wait for that snapshot for ever."""
+    while not await migrations.take_turn(connection):
+        await asyncio.sleep(0.2)
+
+
 async def check(db: Database) -> None:
     """Refuse a database that this release does not fit; SchemaOutdated or SchemaUnknown says why."""
     try:
         applied = await migrations.applied(db)
     except asyncpg.UndefinedTableError as error:
-        raise SchemaOutdated("the database has no Quarterjack tables: run quarterjack-migrate") from error
+        raise SchemaOutdated(
+            "the database has no Quarterjack tables: run quarterjack-migrate"
+        ) from error
     _refuse_foreign(applied)
     if missing := [m.name for m in shipped() if m.name not in applied]:
         raise SchemaOutdated(f"the database lacks {', '.join(missing)}: run quarterjack-migrate")
@@ -139,7 +148,9 @@ async def _main(options: argparse.Namespace) -> None:
         log.info("the schema fits this release")
         return
     done = await apply(address, optional=options.optional)
-    log.info("applied %d migrations" if done else "nothing to apply", *([len(done)] if done else []))
+    log.info(
+        "applied %d migrations" if done else "nothing to apply", *([len(done)] if done else [])
+    )
 
 
 if __name__ == "__main__":

@@ -33,9 +33,13 @@ class Unique:
 
     def __post_init__(self) -> None:
         if self.period is not None and self.period <= timedelta(0):
-            raise JobInvalid(f"unique period is {self.period}: give a positive time, or None for ever")
+            raise JobInvalid(
+                f"unique period is {self.period}: give a positive time, or None for ever"
+            )
         if unknown := [field for field in self.fields if field not in FIELDS]:
-            raise JobInvalid(f"unique fields {unknown} are unknown: choose from {', '.join(FIELDS)}")
+            raise JobInvalid(
+                f"unique fields {unknown} are unknown: choose from {', '.join(FIELDS)}"
+            )
         if not self.fields:
             raise JobInvalid(f"unique fields are empty: choose from {', '.join(FIELDS)}")
         if self.states not in STATE_GROUPS:

@@ -3,9 +3,11 @@
 from quarterjack.database import Database
 
 
-async def take_turn(db: Database) -> None:
-    """Wait until no other runner is at work; the lock ends with the session."""
-    await db.execute("SELECT pg_advisory_lock(hashtextextended('quarterjack-migrate', 0))")
+async def take_turn(db: Database) -> bool:
+    """Take the runners' lock if it is free; it ends with the session."""
+    return bool(
+        await db.fetchval("SELECT pg_try_advisory_lock(hashtextextended('quarterjack-migrate', 0))")
+    )
 
 
 async def prepare(db: Database, schema: str) -> None:

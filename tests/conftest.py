@@ -1,0 +1,121 @@
+"""Throw-away servers, one migrated template each, and a fresh database for every test."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from quarterjack import migrate
+from quarterjack.database import Address, Pool, open_pool
+from quarterjack_local.postgres import Binaries, Server, find_binaries
+
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "timezone": "Pacific/Auckland",
+    "log_statement": "none",
+}
+TESTED = ("18", "15")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestDatabase:
+    """A migrated database of its own."""
+
+    __test__ = False
+
+    url: str
+    address: Address
+    pool: Pool
+    server: Server
+
+
+def binaries() -> list[Binaries]:
+    """The newest and the oldest supported Postgres, where they are installed."""
+    found = {str(each.version).split(".")[0]: each for each in reversed(find_binaries())}
+    return [found[version] for version in TESTED if version in found]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--postgres", choices=TESTED, help="test on this major version only")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" not in metafunc.fixturenames:
+        return
+    wanted = metafunc.config.getoption("--postgres")
+    chosen = [b for b in binaries() if wanted in (None, str(b.version).split(".")[0])]
+    if not chosen:
+        raise pytest.UsageError("no Postgres to test on: run through ./dev test")
+    metafunc.parametrize(
+        "server", chosen, indirect=True, scope="session", ids=[f"pg{b.version}" for b in chosen]
+    )
+
+
+@pytest.fixture(scope="session")
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    chosen: Binaries = request.param
+    directory: Path = tmp_path_factory.mktemp("postgres") / "data"
+    started = Server(directory, bin_dir=chosen.path, settings=SETTINGS)
+    started.start()
+    try:
+        asyncio.run(_make_template(started))
+        yield started
+    finally:
+        started.stop("immediate")
+
+
+@pytest.fixture
+async def database(server: Server) -> AsyncIterator[TestDatabase]:
+    async with fresh_database(server, template="template_quarterjack") as made:
+        yield made
+
+
+@pytest.fixture
+async def empty_database(server: Server) -> AsyncIterator[TestDatabase]:
+    async with fresh_database(server, template="template0") as made:
+        yield made
+
+
+class fresh_database:
+    """Create a database from a template, and drop it with whoever is still connected."""
+
+    def __init__(self, server: Server, *, template: str) -> None:
+        self._server = server
+        self._name = f"test_{uuid4().hex[:12]}"
+        self._template = template
+
+    async def __aenter__(self) -> TestDatabase:
+        await execute(self._server, f"CREATE DATABASE {self._name} TEMPLATE {self._template}")
+        url = self._server.url(self._name)
+        address = Address(url=url, direct_url=url, schema="public")
+        self._pool = open_pool(address, name="tests", size=10)
+        pool = await self._pool.__aenter__()
+        return TestDatabase(url=url, address=address, pool=pool, server=self._server)
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self._pool.__aexit__(None, None, None)
+        await execute(self._server, f"DROP DATABASE {self._name} WITH (FORCE)")
+
+
+async def execute(server: Server, statement: str) -> None:
+    connection = await asyncpg.connect(server.url("postgres"))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _make_template(server: Server) -> None:
+    await execute(server, "CREATE DATABASE template_quarterjack TEMPLATE template0")
+    url = server.url("template_quarterjack")
+    await migrate.apply(
+        Address(url=url, direct_url=url, schema="public"), optional=migrate.OPTIONAL
+    )

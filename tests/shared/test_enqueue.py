@@ -1,0 +1,192 @@
+"""Jobs enter oban_jobs through the client, and wake whoever works on their queue."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+import quarterjack
+from quarterjack import Enqueued, JobInvalid, JobState, NewJob, Unique
+from quarterjack.queries import jobs
+from tests.conftest import TestDatabase
+
+
+async def test_a_job_is_stored_as_oban_stores_it(database: TestDatabase) -> None:
+    result = await quarterjack.enqueue(
+        database.pool,
+        "send_email",
+        {"to": "ana"},
+        queue="mail",
+        priority=3,
+        max_attempts=5,
+        tags=[" News ", "news", ""],
+    )
+
+    assert result.id is not None
+    job = await jobs.find(database.pool, result.id)
+    assert job is not None
+    assert (job.state, job.worker, job.queue) == (JobState.AVAILABLE, "send_email", "mail")
+    assert (job.args, job.meta, job.tags) == ({"to": "ana"}, {}, ["news"])
+    assert (job.priority, job.max_attempts, job.attempt) == (3, 5, 0)
+    assert abs(job.inserted_at - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+async def test_a_time_makes_it_scheduled(database: TestDatabase) -> None:
+    due = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+    result = await quarterjack.enqueue(database.pool, "later", scheduled_at=due)
+
+    job = await jobs.find(database.pool, result.id or 0)
+    assert job is not None
+    assert (job.state, job.scheduled_at) == (JobState.SCHEDULED, due)
+
+
+async def test_a_rolled_back_transaction_leaves_no_job(database: TestDatabase) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with database.pool.acquire() as connection, connection.transaction():
+            await quarterjack.enqueue(connection, "never")
+            raise ZeroDivisionError
+
+    assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == 0
+
+
+async def test_many_jobs_keep_their_order(database: TestDatabase) -> None:
+    results = await quarterjack.enqueue_many(
+        database.pool, [NewJob(worker="w", args={"n": n}) for n in range(500)]
+    )
+
+    stored = await database.pool.fetch("SELECT id, args FROM oban_jobs ORDER BY id")
+    assert [row["id"] for row in stored] == [result.id for result in results]
+    assert [row["args"]["n"] for row in stored] == list(range(500))
+
+
+@pytest.mark.parametrize("way", ["client", "client_in_transaction", "psql", "copy"])
+async def test_each_kind_of_insert_rings_once(database: TestDatabase, way: str) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    ear = await asyncpg.connect(database.url)
+    await ear.add_listener("public.oban_insert", lambda *said: heard.put_nowait(str(said[3])))
+
+    async with database.pool.acquire() as connection:
+        if way == "client":
+            await quarterjack.enqueue_many(connection, [NewJob(worker="w", queue="q")] * 3)
+        elif way == "client_in_transaction":
+            async with connection.transaction():
+                await quarterjack.enqueue(connection, "w", queue="q")
+        elif way == "psql":
+            await connection.execute(
+                "INSERT INTO oban_jobs (worker, queue) VALUES ('w', 'q'), ('w', 'q')"
+            )
+        else:
+            await connection.copy_records_to_table(
+                "oban_jobs", records=[("w", "q")], columns=["worker", "queue"]
+            )
+        await connection.execute("SELECT pg_notify('public.oban_insert', 'end')")
+
+    async with asyncio.timeout(5):
+        assert json.loads(await heard.get()) == {"queue": "q"}
+        assert await heard.get() == "end"
+    await ear.close()
+
+
+async def test_a_scheduled_insert_rings_nobody(database: TestDatabase) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    ear = await asyncpg.connect(database.url)
+    await ear.add_listener("public.oban_insert", lambda *said: heard.put_nowait(str(said[3])))
+
+    await quarterjack.enqueue(database.pool, "w", scheduled_at=datetime.now(UTC))
+    await database.pool.execute("SELECT pg_notify('public.oban_insert', 'end')")
+
+    async with asyncio.timeout(5):
+        assert await heard.get() == "end"
+    await ear.close()
+
+
+async def test_a_unique_job_conflicts_within_its_period(database: TestDatabase) -> None:
+    unique = Unique(period=timedelta(minutes=1))
+    first = await quarterjack.enqueue(database.pool, "w", {"a": 1, "b": 2}, unique=unique)
+
+    second = await quarterjack.enqueue(database.pool, "w", {"b": 2, "a": 1}, unique=unique)
+    other = await quarterjack.enqueue(database.pool, "w", {"a": 2}, unique=unique)
+
+    assert second == Enqueued(id=first.id, conflict=True)
+    assert not other.conflict
+
+
+async def test_a_unique_job_is_free_again_after_its_period(database: TestDatabase) -> None:
+    unique = Unique(period=timedelta(minutes=1))
+    await quarterjack.enqueue(database.pool, "w", unique=unique)
+    await database.pool.execute("UPDATE oban_jobs SET inserted_at = inserted_at - interval '61 s'")
+
+    assert not (await quarterjack.enqueue(database.pool, "w", unique=unique)).conflict
+
+
+@pytest.mark.parametrize(("states", "conflict"), [("successful", True), ("incomplete", False)])
+async def test_the_states_decide_whether_a_completed_job_blocks(
+    database: TestDatabase, states: str, conflict: bool
+) -> None:
+    unique = Unique(period=None, states=states)
+    await quarterjack.enqueue(database.pool, "w", unique=unique)
+    await database.pool.execute("UPDATE oban_jobs SET state = 'completed'")
+
+    assert (await quarterjack.enqueue(database.pool, "w", unique=unique)).conflict is conflict
+
+
+async def test_of_many_concurrent_unique_inserts_one_wins(database: TestDatabase) -> None:
+    unique = Unique(period=timedelta(minutes=1))
+
+    results = await asyncio.gather(
+        *(quarterjack.enqueue(database.pool, "w", unique=unique) for _ in range(40))
+    )
+
+    assert sum(not result.conflict for result in results) == 1
+    assert len({result.id for result in results}) == 1
+    assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == 1
+
+
+async def test_a_batch_conflicts_with_itself(database: TestDatabase) -> None:
+    unique = Unique(period=None)
+
+    first, second, plain = await quarterjack.enqueue_many(
+        database.pool,
+        [NewJob(worker="w", unique=unique), NewJob(worker="w", unique=unique), NewJob(worker="w")],
+    )
+
+    assert (first.conflict, second.conflict, plain.conflict) == (False, True, False)
+    assert first.id == second.id
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"args": {"x": "a\x00b"}}, "NUL"),
+        ({"args": {"x": "\ud800"}}, "surrogate"),
+        ({"args": {"x": float("nan")}}, "JSON"),
+        ({"args": {"x": object()}}, "JSON"),
+        ({"args": {1: "x"}}, "key that is not a text"),
+        ({"args": ["x"]}, "give an object"),
+        ({"queue": ""}, "queue"),
+        ({"queue": "q" * 128}, "queue"),
+        ({"priority": 10}, "priority"),
+        ({"max_attempts": 0}, "max_attempts"),
+        ({"scheduled_at": datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001 - the case tested
+        ({"tags": "word"}, "tags"),
+    ],
+)
+async def test_bad_jobs_are_refused_before_anything_is_sent(
+    database: TestDatabase, change: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(JobInvalid, match=says):
+        await quarterjack.enqueue(database.pool, "w", **change)
+
+
+async def test_awkward_args_arrive_intact(database: TestDatabase) -> None:
+    args = {"big": 2**200, "text": "\\u0000 žluť 🕰", "deep": [[[{}]]], "long": "x" * 3_000_000}
+
+    result = await quarterjack.enqueue(database.pool, "w", args)
+
+    job = await jobs.find(database.pool, result.id or 0)
+    assert job is not None
+    assert job.args == args
