@@ -144,7 +144,7 @@ async def _definition(database: TestDatabase) -> list[tuple[str, ...]]:
         UNION ALL
         SELECT indexname, indexdef, '', '' FROM pg_indexes
         WHERE tablename = 'oban_jobs' AND indexname LIKE 'oban%'
-        ORDER BY 1
+        ORDER BY 1, 2
         """
     )
     return [tuple(row) for row in rows]

@@ -1,0 +1,29 @@
+# Builds one member of the workspace and nothing else:
+#   docker build --build-arg PACKAGE=quarterjack-worker --tag quarterjack-worker .
+# PACKAGE: quarterjack (the migrations), quarterjack-scheduler, quarterjack-worker, quarterjack-admin.
+ARG PYTHON=3.13
+
+FROM docker.io/library/python:${PYTHON}-slim-bookworm AS build
+RUN pip install --no-cache-dir uv==0.13.9
+ARG PACKAGE
+WORKDIR /src
+COPY requirements.lock ./
+COPY migrations migrations
+COPY shared shared
+COPY services services
+RUN case "${PACKAGE}" in \
+      quarterjack) sources="./shared"; command=quarterjack-migrate ;; \
+      quarterjack-scheduler|quarterjack-worker|quarterjack-admin) \
+        sources="./shared ./services/${PACKAGE#quarterjack-}"; command="${PACKAGE}" ;; \
+      *) echo "PACKAGE is '${PACKAGE}': see the first lines of the Dockerfile" >&2; exit 2 ;; \
+    esac \
+    && uv venv /app \
+    && uv pip install --no-cache --no-sources --python /app/bin/python --constraint requirements.lock ${sources} \
+    && ln -s "/app/bin/${command}" /app/bin/service
+
+FROM docker.io/library/python:${PYTHON}-slim-bookworm
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin quarterjack
+COPY --from=build /app /app
+ENV PATH=/app/bin:${PATH} PYTHONUNBUFFERED=1 QUARTERJACK_LOG=json
+USER 10001
+ENTRYPOINT ["/app/bin/service"]

@@ -1,0 +1,55 @@
+"""Every statement of quarterjack/queries is prepared against the migrated schema."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import quarterjack.queries
+from tests.conftest import TestDatabase
+
+CALLS = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor", "prepare"}
+UTILITY = ("CREATE ", "LISTEN", "REFRESH ", "SET ", "DROP ")
+
+
+def statements() -> Iterator[tuple[str, str]]:
+    directory = Path(quarterjack.queries.__path__[0])
+    for file in sorted(directory.glob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        constants = {
+            target.id: node.value.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if node.func.attr not in CALLS or not node.args:
+                continue
+            text = _text(node.args[0], constants)
+            if text is not None and not text.strip().startswith(UTILITY):
+                yield f"{file.stem}:{node.lineno}", text
+
+
+def _text(node: ast.expr, constants: dict[str, object]) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.Name) and isinstance(constants.get(node.id), str):
+        return str(constants[node.id])
+    return None
+
+
+FOUND = dict(statements())
+
+
+@pytest.mark.parametrize("where", FOUND)
+async def test_it_fits_the_schema(database: TestDatabase, where: str) -> None:
+    async with database.pool.acquire() as connection:
+        await connection.prepare(FOUND[where])
+
+
+def test_the_statements_are_found() -> None:
+    assert len(FOUND) > 10
