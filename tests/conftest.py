@@ -119,3 +119,22 @@ async def _make_template(server: Server) -> None:
     await migrate.apply(
         Address(url=url, direct_url=url, schema="public"), optional=migrate.OPTIONAL
     )
+
+
+@pytest.fixture
+async def own_server_database(
+    server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[TestDatabase]:
+    """A migrated database on a server that the test may restart."""
+    directory = tmp_path_factory.mktemp("own") / "data"
+    settings = SETTINGS | {"fsync": "on", "full_page_writes": "on"}
+    own = Server(directory, bin_dir=server.bin_dir, settings=settings)
+    await asyncio.to_thread(own.start)
+    try:
+        url = own.url("postgres")
+        address = Address(url=url, direct_url=url, schema="public")
+        await migrate.apply(address, optional=migrate.OPTIONAL)
+        async with open_pool(address, name="tests", size=10) as pool:
+            yield TestDatabase(url=url, address=address, pool=pool, server=own)
+    finally:
+        await asyncio.to_thread(own.stop, "immediate")
