@@ -1,0 +1,1 @@
+"""An embedded Postgres and all three services in one command, for development and demos."""
