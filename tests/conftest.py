@@ -37,7 +37,7 @@ class TestDatabase:
 
 def binaries() -> list[Binaries]:
     """The newest and the oldest supported Postgres, where they are installed."""
-    found = {str(each.version).split(".")[0]: each for each in reversed(find_binaries())}
+    found = {str(each.version): each for each in reversed(find_binaries())}
     return [found[version] for version in TESTED if version in found]
 
 
@@ -49,7 +49,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" not in metafunc.fixturenames:
         return
     wanted = metafunc.config.getoption("--postgres")
-    chosen = [b for b in binaries() if wanted in (None, str(b.version).split(".")[0])]
+    chosen = [b for b in binaries() if wanted in (None, str(b.version))]
     if not chosen:
         raise pytest.UsageError("no Postgres to test on: run through ./dev test")
     metafunc.parametrize(
