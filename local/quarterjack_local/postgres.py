@@ -4,6 +4,7 @@ A pid file proves nothing after a reboot, because pids repeat: a server counts a
 process of that pid names our data directory on its command line.
 """
 
+import asyncio
 import fcntl
 import importlib.util
 import os
@@ -18,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from quarterjack.queries import databases
 
 NOBODY = ("unshare", "--user", "--map-user=65534", "--map-group=65534")
 INITDB = (
@@ -61,7 +64,9 @@ def find_binaries() -> list[Binaries]:
 
 @cache
 def _version(path: Path) -> int:
-    said = subprocess.run([path / "postgres", "--version"], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [path / "postgres", "--version"], capture_output=True, text=True, check=True
+    )
     return int(said.stdout.split()[-1 if "(" not in said.stdout.split()[-1] else 2].split(".")[0])
 
 
@@ -111,6 +116,10 @@ class Server:
         port = int(self._port_file.read_text())
         return f"postgresql://postgres@127.0.0.1:{port}/{database}"
 
+    def make_database(self, name: str) -> None:
+        """Create the database if it does not exist."""
+        asyncio.run(databases.create(self.url("postgres"), name))
+
     def _make(self) -> None:
         if (self.data / "PG_VERSION").is_file():
             return
@@ -129,12 +138,21 @@ class Server:
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         for _ in range(5):
             port = self._choose_port()
-            settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": str(port)}
+            settings = {
+                "listen_addresses": "127.0.0.1",
+                "unix_socket_directories": "",
+                "port": str(port),
+            }
             options = [f"-c {name}={value}" for name, value in (settings | self.settings).items()]
             try:
                 self._run(
                     *("pg_ctl", "start", "-D", str(self.data), "-w", "-t", "60", "-s"),
-                    *("-l", str(self.data.parent / f"{self.data.name}.log"), "-o", " ".join(options)),
+                    *(
+                        "-l",
+                        str(self.data.parent / f"{self.data.name}.log"),
+                        "-o",
+                        " ".join(options),
+                    ),
                 )
             except PostgresFailed:
                 if _free(port):

@@ -1,7 +1,7 @@
 """Every statement of quarterjack/queries is prepared against the migrated schema."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ def statements() -> Iterator[tuple[str, str]]:
                 yield f"{file.stem}:{node.lineno}", text
 
 
-def _text(node: ast.expr, constants: dict[str, object]) -> str | None:
+def _text(node: ast.expr, constants: Mapping[str, object]) -> str | None:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.Name) and isinstance(constants.get(node.id), str):

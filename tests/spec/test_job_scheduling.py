@@ -152,7 +152,7 @@ async def test_the_refreshed_view_holds_the_traces_of_the_system_itself(
         )
 
         trace = await until(
-            lambda: database.pool.fetchrow(
+            lambda: database.pool.fetchval(
                 """
                 SELECT t.trace_id FROM otel_traces AS t
                 JOIN oban_jobs AS j ON split_part(j.meta ->> 'traceparent', '-', 2) = t.trace_id

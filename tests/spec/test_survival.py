@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from datetime import timedelta
+from functools import partial
 
 import asyncpg
 
@@ -48,9 +49,7 @@ async def test_ten_kills_of_the_leader_leave_each_tick_exactly_once(database: Te
             await leader.kill()
             await running.scheduler(f"scheduler-{number}")
             await until(
-                lambda seen=decided: database.pool.fetchval(
-                    "SELECT count(*) > $1 FROM qj_ticks", seen
-                ),
+                partial(database.pool.fetchval, "SELECT count(*) > $1 FROM qj_ticks", decided),
                 within=15,
             )
         last = await database.pool.fetchval("SELECT clock_timestamp()")

@@ -168,7 +168,7 @@ async def find(db: Database, id: int) -> Job | None:
         """,
         id,
     )
-    return record and to_job(record)
+    return to_job(record) if record else None
 
 
 def to_job(record: asyncpg.Record) -> Job:
