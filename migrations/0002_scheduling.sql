@@ -19,7 +19,6 @@ CREATE TABLE qj_lease (
   backend_start timestamptz,
   acquired_at timestamptz,
   renewed_at timestamptz,
-  progress_at timestamptz,
   expires_at timestamptz NOT NULL DEFAULT '-infinity'
 ) WITH (fillfactor = 50);
 INSERT INTO qj_lease (name) VALUES ('scheduler');
@@ -47,7 +46,7 @@ CREATE TABLE qj_schedules (
   tags text[] NOT NULL DEFAULT '{}',
   uniqueness jsonb CHECK (uniqueness IS NULL OR jsonb_typeof(uniqueness) = 'object'),
   catchup text NOT NULL DEFAULT 'last' CHECK (catchup IN ('skip', 'last', 'all')),
-  catchup_window interval NOT NULL DEFAULT '24 hours' CHECK (catchup_window > '0'),
+  catchup_window interval NOT NULL DEFAULT '24 hours' CHECK (catchup_window > '0' AND catchup_window <= '3650 days'),
   catchup_limit integer NOT NULL DEFAULT 100 CHECK (catchup_limit > 0),
   overlap text NOT NULL DEFAULT 'skip' CHECK (overlap IN ('allow', 'skip')),
   managed_by text NOT NULL DEFAULT 'ui' CHECK (managed_by IN ('code', 'file', 'ui')),
@@ -62,16 +61,18 @@ CREATE TABLE qj_schedules (
   planned_from timestamptz NOT NULL DEFAULT clock_timestamp(),
   next_run_at timestamptz,
   last_tick_at timestamptz,
-  last_job_id bigint,
   broken_reason text,
   applied_version bigint,
   applied_at timestamptz,
   applied_by text,
+  CHECK (isfinite(planned_from) AND isfinite(next_run_at) AND isfinite(paused_at) AND isfinite(resume_at)),
   CHECK (paused_at IS NOT NULL OR (paused_by IS NULL AND paused_reason IS NULL AND resume_at IS NULL))
 ) WITH (fillfactor = 70);
 COMMENT ON COLUMN qj_schedules.next_run_at IS
   'The first tick not yet decided; NULL until the leader has planned: the first one after planned_from.';
 CREATE INDEX qj_schedules_due ON qj_schedules (next_run_at) WHERE paused_at IS NULL AND broken_reason IS NULL;
+CREATE INDEX qj_schedules_unplanned ON qj_schedules (id)
+  WHERE applied_version IS DISTINCT FROM version OR (next_run_at IS NULL AND paused_at IS NULL AND broken_reason IS NULL);
 CREATE INDEX qj_schedules_resume ON qj_schedules (resume_at) WHERE resume_at IS NOT NULL;
 CREATE INDEX qj_schedules_worker ON qj_schedules (worker);
 
@@ -150,7 +151,7 @@ BEGIN
   VALUES (
     NEW.id, NEW.version,
     to_jsonb(NEW) - ARRAY['id', 'version', 'inserted_at', 'updated_at', 'updated_by', 'next_run_at', 'planned_from', 'last_tick_at',
-                          'last_job_id', 'broken_reason', 'applied_version', 'applied_at', 'applied_by'],
+                          'broken_reason', 'applied_version', 'applied_at', 'applied_by'],
     NEW.updated_by, nullif(current_setting('quarterjack.reason', true), '')
   )
   ON CONFLICT DO NOTHING;

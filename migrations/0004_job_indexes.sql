@@ -12,3 +12,8 @@ DROP INDEX CONCURRENTLY IF EXISTS qj_jobs_schedule;
 CREATE INDEX CONCURRENTLY qj_jobs_schedule ON oban_jobs ((meta ->> 'cron_name'), id) WHERE meta ? 'cron_name';
 DROP INDEX CONCURRENTLY IF EXISTS qj_jobs_ended;
 CREATE INDEX CONCURRENTLY qj_jobs_ended ON oban_jobs (state, id) WHERE state IN ('completed', 'cancelled', 'discarded');
+DROP INDEX CONCURRENTLY IF EXISTS qj_jobs_live;
+CREATE INDEX CONCURRENTLY qj_jobs_live ON oban_jobs ((meta ->> 'cron_name'), id)
+  WHERE meta ? 'cron_name' AND state IN ('suspended', 'available', 'scheduled', 'executing', 'retryable');
+DROP INDEX CONCURRENTLY IF EXISTS qj_jobs_completed;
+CREATE INDEX CONCURRENTLY qj_jobs_completed ON oban_jobs (completed_at) WHERE state = 'completed';

@@ -99,7 +99,6 @@ class Schedule:
     planned_from: datetime
     next_run_at: datetime | None
     last_tick_at: datetime | None
-    last_job_id: int | None
     broken_reason: str | None
     applied_version: int | None
     applied_at: datetime | None

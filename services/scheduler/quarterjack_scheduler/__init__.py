@@ -1,1 +1,1 @@
-"""One of the three services."""
+"""Elects a leader among replicas and enqueues each tick exactly once."""

@@ -22,6 +22,7 @@ from quarterjack.cron.words import describe
 
 DST_POLICIES = ("once", "skip", "both")
 TICK = timedelta(microseconds=1)
+PROBED_FROM = datetime(2096, 1, 1)  # noqa: DTZ001 - a wall time
 HORIZON_YEARS = 41  # 29 February on a given weekday comes back after at most 40 years, around 2100
 
 
@@ -100,7 +101,7 @@ class Cron:
 
     def never_runs(self) -> bool:
         """Say whether no date of the next 41 years is named, which is more than any cycle of dates."""
-        return self._next_wall(datetime(2096, 1, 1), limit=2096 + HORIZON_YEARS) is None
+        return self._next_wall(PROBED_FROM, limit=2096 + HORIZON_YEARS) is None
 
     def _first_pass(self, now: datetime, local: datetime, tz: tzinfo, dst: str) -> datetime | None:
         wall: datetime | None = local.replace(tzinfo=None, fold=0)
@@ -157,7 +158,7 @@ class Cron:
             days = self._days(year, month) if month in self.fields.months else ()
             place = 0
         fields = self.fields
-        return datetime(
+        return datetime(  # noqa: DTZ001 - a wall time
             year, month, days[place], fields.hours[0], fields.minutes[0], fields.seconds[0]
         )
 

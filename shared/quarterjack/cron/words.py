@@ -90,10 +90,7 @@ def _weekdays(fields: Fields) -> str:
     if fields.any_weekday and len(fields.weekdays) == 7:
         return ""
     order = sorted(fields.weekdays, key=lambda day: (day - 1) % 7)
-    if order == [1, 2, 3, 4, 5]:
-        names = ["Monday to Friday"]
-    else:
-        names = [WEEKDAYS[day] for day in order]
+    names = ["Monday to Friday"] if order == [1, 2, 3, 4, 5] else [WEEKDAYS[day] for day in order]
     names += [
         f"the {ORDINALS[number]} {WEEKDAYS[day]} of the month"
         for day, number in sorted(fields.nth_weekdays)

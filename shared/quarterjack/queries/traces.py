@@ -43,3 +43,13 @@ async def insert(db: Database, service: str, instance: str, spans: "Sequence[Spa
         [span.error for span in spans],
         [json.dumps(span.attributes) for span in spans],
     )
+
+
+async def prune(db: Database) -> None:
+    """Delete this system's own spans that the summaries' window of 7 days has left behind."""
+    await db.execute(
+        """
+        DELETE FROM otel_traces
+        WHERE "timestamp" < clock_timestamp() - interval '7 days' AND scope_name = 'quarterjack'
+        """
+    )

@@ -1,0 +1,215 @@
+"""Who leads: a beat every 0.4 s in a thread of its own, so that a busy tick loop costs no lease.
+
+Safety does not rest on this; the fence and the compare-and-set of the enqueue keep it. The election only
+makes sure that one replica works and that another follows soon. Two rules keep a sick leader from leading:
+  trust     past (send of the last answered beat + TTL - margin) this replica does not even try
+  progress  the lease is renewed, or sought, only while the tick loop finishes its passes
+"""
+
+import asyncio
+import logging
+import os
+import random
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from asyncpg import Connection, Record
+
+import quarterjack
+from quarterjack import channels
+from quarterjack.database import LOST, Address, connect
+from quarterjack.queries import lease, notifications
+from quarterjack_scheduler.clock import boot
+
+log = logging.getLogger(__name__)
+
+BEAT = 0.4
+TTL = timedelta(seconds=1.5)
+TRUST_MARGIN = 0.2
+PROGRESS = 2.0
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """This process; the uuid is drawn at start, for names and pids repeat."""
+
+    node: str
+    uuid: UUID
+    pid: int
+    started_at: datetime
+
+    @classmethod
+    def named(cls, node: str) -> "Peer":
+        return cls(node=node, uuid=uuid4(), pid=os.getpid(), started_at=datetime.now(UTC))
+
+
+class Election:
+    """Keeps this replica's heartbeat and, when it can, the lease. `changed` is called in the thread."""
+
+    def __init__(self, address: Address, peer: Peer, *, changed: Callable[[], object]) -> None:
+        self.peer = peer
+        self._address = address
+        self._changed = changed
+        self._term = 0
+        self._trusted_until = 0.0
+        self._progress = -PROGRESS
+        self._offset = 0.0
+        self._lag = 0.0
+        self._loop = asyncio.new_event_loop()
+        self._stopping = False
+        self._woken = asyncio.Event()
+        self._thread = threading.Thread(target=self._live, name="election", daemon=True)
+
+    @property
+    def term(self) -> int | None:
+        """Give the term under which this replica may act now, or None."""
+        return self._term if self._term and boot() < self._trusted_until else None
+
+    def database_now(self) -> datetime:
+        """Give the database's clock, from the last beat's offset."""
+        return datetime.fromtimestamp(boot() + self._offset, UTC)
+
+    def progressed(self) -> None:
+        """Say that the tick loop has finished a pass."""
+        self._progress = boot()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Beat at once, because something was heard about the lease."""
+        self._loop.call_soon_threadsafe(self._woken.set)
+
+    async def stop(self) -> None:
+        """Give the lease back, tell the others, end the thread."""
+        self._stopping = True
+        self.wake()
+        await asyncio.to_thread(self._thread.join, 5.0)
+
+    def _live(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._run())
+        finally:
+            self._loop.close()
+
+    async def _run(self) -> None:
+        connection: Connection[Record] | None = None
+        reachable = True
+        while not self._stopping:
+            pause = BEAT
+            try:
+                if connection is None or connection.is_closed():
+                    name = f"quarterjack-scheduler beat {self.peer.node}"
+                    connection = await connect(self._address, name=name, timeout=2.0)
+                pause = await self._beat(connection)
+                reachable = True
+            except LOST as error:
+                if reachable:
+                    log.warning("no heartbeat: %s; trying again", error)
+                reachable = False
+                if connection is not None:
+                    connection.terminate()
+                    connection = None
+            await self._rest(pause)
+        if connection is not None:
+            await self._resign(connection)
+
+    async def _beat(self, connection: "Connection[Record]") -> float:
+        sent = boot()
+        sound = sent - self._progress < PROGRESS
+        standing = await answered(
+            connection,
+            lease.beat(
+                connection,
+                uuid=self.peer.uuid,
+                node=self.peer.node,
+                pid=self.peer.pid,
+                version=quarterjack.__version__,
+                started_at=self.peer.started_at,
+                lag=timedelta(seconds=self._lag),
+                clock_offset=datetime.now(UTC) - self.database_now(),
+                term=self._term if sound else 0,
+                ttl=TTL,
+            ),
+        )
+        received = boot()
+        self._lag = received - sent
+        self._offset = standing.now.timestamp() - (sent + received) / 2
+        if standing.leading:
+            self._trusted_until = sent + TTL.total_seconds() - TRUST_MARGIN
+            return BEAT
+        if self._term:
+            why = f"term {standing.term} has begun" if sound else "its tick loop is stuck"
+            log.warning("lost term %d: %s", self._term, why)
+            self._term = 0
+            self._changed()
+        if standing.free and sound:
+            await self._seek(connection, standing.term)
+            return BEAT
+        until_expiry = standing.remaining.total_seconds() + 0.005 + random.random() * 0.02  # noqa: S311 - jitter
+        return min(BEAT, until_expiry) if sound else BEAT
+
+    async def _seek(self, connection: "Connection[Record]", seen_term: int) -> None:
+        sent = boot()
+        term = await answered(
+            connection,
+            lease.acquire(
+                connection,
+                uuid=self.peer.uuid,
+                node=self.peer.node,
+                seen_term=seen_term,
+                ttl=TTL,
+            ),
+        )
+        if term is None:
+            return
+        self._term, self._trusted_until = term, sent + TTL.total_seconds() - TRUST_MARGIN
+        log.info("leads with term %d", term)
+        self._changed()
+        await self._tell(connection, '{"action": "elected"}')
+
+    async def _resign(self, connection: "Connection[Record]") -> None:
+        term, self._term = self._term, 0
+        try:
+            await answered(connection, lease.resign(connection, uuid=self.peer.uuid, term=term))
+            if term:
+                log.info("resigned term %d", term)
+                await self._tell(connection, '{"action": "resigned"}')
+        except LOST as error:
+            log.warning("could not resign: %s; the lease runs out by itself", error)
+        connection.terminate()
+
+    async def _tell(self, connection: "Connection[Record]", message: str) -> None:
+        channel = channels.channel(self._address.schema, channels.SCHEDULER)
+        await answered(connection, notifications.send(connection, channel, message))
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        self._woken.clear()
+
+
+async def answered(
+    connection: "Connection[Record]",
+    question: Coroutine[Any, Any, Answer],
+    patience: float = TTL.total_seconds(),
+) -> Answer:
+    """Wait for the answer; a connection that owes it for too long is cut, never asked to cancel.
+
+    A cancel request would make a commit that waits for a synchronous standby visible but unreplicated.
+    """
+    task = asyncio.ensure_future(question)
+    done, _ = await asyncio.wait({task}, timeout=patience)
+    if not done:
+        connection.terminate()
+    return await task

@@ -1,0 +1,74 @@
+"""One scheduler replica: election, tick loop, upkeep and listener, until told to stop."""
+
+import asyncio
+import logging
+from typing import Any
+
+from quarterjack import channels, migrate
+from quarterjack.database import Address, from_environment, open_pool
+from quarterjack.listener import Listener
+from quarterjack.process import node_name, stop_event
+from quarterjack.telemetry import Telemetry
+from quarterjack_scheduler import retention
+from quarterjack_scheduler.election import Election, Peer
+from quarterjack_scheduler.tick_loop import TickLoop
+from quarterjack_scheduler.upkeep import Pruner, Rescuer, Stager, repeat
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 60.0
+
+
+async def serve() -> int:
+    """Serve until SIGTERM; waits up to a minute for the database and refuses one that does not fit."""
+    address, keep, node = from_environment(), retention.from_environment(), node_name()
+    stopping = stop_event()
+    name = f"quarterjack-scheduler {node}"
+    async with open_pool(address, name=name, size=6, patience=PATIENCE) as pool:
+        await migrate.check(pool)
+        loop = asyncio.get_running_loop()
+        telemetry = Telemetry("quarterjack-scheduler", node)
+        election = Election(
+            address, Peer.named(node), changed=lambda: loop.call_soon_threadsafe(ticks.wake)
+        )
+        ticks = TickLoop(pool, election, schema=address.schema, telemetry=telemetry)
+        pruner = Pruner(pool, keep, own_traces=telemetry.on)
+        log.info("scheduler %s started", node)
+        election.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                beside = [
+                    group.create_task(_listen(address, pool, election, ticks, name)),
+                    group.create_task(telemetry.run(pool)),
+                    group.create_task(repeat(Stager(pool).stage, election, "stage jobs", 0.2)),
+                    group.create_task(repeat(Rescuer(pool).sweep, election, "rescue jobs")),
+                    group.create_task(repeat(pruner.prune, election, "prune")),
+                ]
+                ticking = group.create_task(ticks.run(stopping))
+                await stopping.wait()
+                ticks.wake()
+                await ticking
+                for task in beside:
+                    task.cancel()
+        finally:
+            await election.stop()
+        await telemetry.flush(pool)
+    log.info("scheduler %s stopped", node)
+    return 0
+
+
+async def _listen(
+    address: Address, pool: Any, election: Election, ticks: TickLoop, name: str
+) -> None:
+    def heard(channel: str, message: dict[str, Any]) -> None:
+        if channel == channels.SCHEDULES:
+            ticks.wake()
+        elif message.get("action") == "resigned":
+            election.wake()
+
+    def gap() -> None:
+        ticks.wake()
+        election.wake()
+
+    names = (channels.SCHEDULES, channels.SCHEDULER)
+    await Listener(address, pool, names, heard=heard, gap=gap, who=f"{name} listener").run()

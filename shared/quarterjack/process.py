@@ -1,0 +1,74 @@
+"""What every service process does alike: a name, logs, an orderly end."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+
+import asyncpg
+
+from quarterjack.database import UNREACHABLE
+from quarterjack.errors import QuarterjackError, SettingInvalid
+
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+def node_name() -> str:
+    """Give QUARTERJACK_NODE, or host and pid; names are shown, never trusted to be unique."""
+    return os.environ.get("QUARTERJACK_NODE") or f"{socket.gethostname()}.{os.getpid()}"
+
+
+def set_up_logging() -> None:
+    """Log to stdout; QUARTERJACK_LOG chooses text or json, QUARTERJACK_LOG_LEVEL the least level."""
+    form = os.environ.get("QUARTERJACK_LOG", "text")
+    level = os.environ.get("QUARTERJACK_LOG_LEVEL", "INFO").upper()
+    if form not in ("text", "json"):
+        raise SettingInvalid(f"QUARTERJACK_LOG is {form!r}: choose text or json")
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise SettingInvalid(
+            f"QUARTERJACK_LOG_LEVEL is {level!r}: choose debug, info, warning or error"
+        )
+    handler = logging.StreamHandler(sys.stdout)
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+    handler.setFormatter(JsonFormatter() if form == "json" else text)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line, with whatever a call passed as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def stop_event() -> asyncio.Event:
+    """Give an event that SIGTERM and SIGINT set."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+def run(program: str, service: Coroutine[None, None, int]) -> None:
+    """Run to the end and exit; what a person can mend is said in one line."""
+    try:
+        sys.exit(asyncio.run(service))
+    except QuarterjackError as error:
+        sys.exit(f"{program}: {error}")
+    except (*UNREACHABLE, asyncpg.InvalidAuthorizationSpecificationError) as error:
+        sys.exit(f"{program}: cannot reach the database: {error}")

@@ -1,0 +1,300 @@
+"""The tick: what is due, and the one fenced statement that decides it.
+
+Invariants, each kept by one line below (reliability: compare-and-set, fence, never early):
+  CAS    a schedule's watermark moves from the value that was read, under the version that was read, in the
+         same transaction that writes its jobs and its ledger rows; so a repeated or delayed request moves nothing
+  fence  the lease row is share-locked under (term, holder) for the whole statement; so no two terms interleave
+  early  nothing is decided before its instant by the database's clock
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from quarterjack.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A schedule whose watermark is near or past; `uniqueness` is its own or its job type's."""
+
+    id: int
+    name: str
+    version: int
+    worker: str
+    cron: str
+    timezone: str
+    dst: str
+    args: dict[str, Any]
+    queue: str
+    priority: int
+    max_attempts: int
+    tags: list[str]
+    uniqueness: dict[str, Any] | None
+    catchup: str
+    catchup_window: timedelta
+    catchup_limit: int
+    overlap: str
+    next_run_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unplanned:
+    """A new or edited schedule that the leader has not taken over yet."""
+
+    id: int
+    name: str
+    version: int
+    cron: str
+    timezone: str
+    dst: str
+    paused: bool
+    planned_from: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Struck:
+    """One decided tick, as it was written to the ledger."""
+
+    schedule_id: int
+    tick_at: datetime
+    outcome: str
+    reason: str | None
+    job_id: int | None
+    queue: str
+    decided_at: datetime
+
+
+async def now(db: Database) -> datetime:
+    """Read the database's clock."""
+    value: datetime = await db.fetchval("SELECT clock_timestamp()")
+    return value
+
+
+async def due(db: Database, *, horizon: timedelta, limit: int) -> list[Due]:
+    """Give the schedules due within the horizon, the most overdue first."""
+    records = await db.fetch(
+        """
+        SELECT
+          s.id, s.name, s.version, s.worker, s.cron, s.timezone, s.dst, s.args, s.queue, s.priority, s.max_attempts,
+          s.tags, coalesce(s.uniqueness, t.uniqueness) AS uniqueness, s.catchup, s.catchup_window,
+          s.catchup_limit, s.overlap, s.next_run_at
+        FROM qj_schedules AS s
+        LEFT JOIN qj_job_types AS t ON t.worker = s.worker
+        WHERE
+          s.paused_at IS NULL
+          AND s.broken_reason IS NULL
+          AND s.next_run_at <= clock_timestamp() + $1::interval
+        ORDER BY s.next_run_at
+        LIMIT $2
+        """,
+        horizon,
+        limit,
+    )
+    return [Due(**record) for record in records]
+
+
+async def unplanned(db: Database, *, limit: int) -> list[Unplanned]:
+    """Give the schedules that were made, edited, paused or resumed since a leader last looked."""
+    records = await db.fetch(
+        """
+        SELECT
+          id, name, version, cron, timezone, dst, paused_at IS NOT NULL AS paused,
+          greatest(planned_from, last_tick_at) AS planned_from
+        FROM qj_schedules
+        WHERE
+          applied_version IS DISTINCT FROM version
+          OR (next_run_at IS NULL AND paused_at IS NULL AND broken_reason IS NULL)
+        ORDER BY id
+        LIMIT $1
+        """,
+        limit,
+    )
+    return [Unplanned(**record) for record in records]
+
+
+async def plan(
+    db: Database, *, holder: UUID, term: int, node: str, plans: Sequence[dict[str, Any]]
+) -> int:
+    """Take over versions: first tick, who applied it and when, or why it cannot be read; how many held."""
+    records = await db.fetch(
+        """
+        WITH fence AS MATERIALIZED (
+          SELECT FROM qj_lease WHERE name = 'scheduler' AND term = $2 AND holder = $1 FOR SHARE
+        )
+        UPDATE qj_schedules AS s
+        SET
+          next_run_at = coalesce(s.next_run_at, p.next_run_at),
+          broken_reason = p.broken_reason,
+          applied_version = p.version,
+          applied_at = clock_timestamp(),
+          applied_by = $3
+        FROM
+          fence,
+          jsonb_to_recordset($4::text::jsonb) AS p (
+            id bigint, version bigint, next_run_at timestamptz, broken_reason text
+          )
+        WHERE s.id = p.id AND s.version = p.version
+        RETURNING s.id
+        """,
+        holder,
+        term,
+        node,
+        json.dumps(plans),
+    )
+    return len(records)
+
+
+async def strike(
+    db: Database,
+    *,
+    holder: UUID,
+    term: int,
+    moves: Sequence[dict[str, Any]],
+    decisions: Sequence[dict[str, Any]],
+) -> tuple[bool, list[Struck]]:
+    """Move watermarks, insert jobs and write the ledger, all or nothing; (fence held, what was decided).
+
+    A schedule that was edited, paused or already decided gives no rows, and neither does one whose last
+    decided tick still lies ahead of the database's clock.
+    """
+    records = await db.fetch(
+        """
+        WITH fence AS MATERIALIZED (
+          SELECT FROM qj_lease WHERE name = 'scheduler' AND term = $2 AND holder = $1 FOR SHARE
+        ),
+        quiet AS MATERIALIZED (
+          SELECT set_config('quarterjack.rings_itself', 'yes', true)
+        ),
+        moved AS (
+          UPDATE qj_schedules AS s
+          SET next_run_at = m.next_run_at, last_tick_at = m.decided_until
+          FROM
+            fence,
+            jsonb_to_recordset($3::text::jsonb) AS m (
+              id bigint, version bigint, expected_at timestamptz, next_run_at timestamptz, decided_until timestamptz
+            )
+          WHERE
+            s.id = m.id
+            AND s.version = m.version
+            AND s.next_run_at = m.expected_at
+            AND s.paused_at IS NULL
+            AND m.decided_until <= clock_timestamp()
+          RETURNING s.id, s.name, s.version, s.worker, s.args, s.queue, s.priority, s.max_attempts, s.tags, s.overlap
+        ),
+        decided AS MATERIALIZED (
+          SELECT
+            s.*, d.tick_at, d.until_at, d.ticks, d.outcome, d.reason, d.meta, d.unique_states, d.unique_period,
+            d.meta ->> 'tick_id' AS tick_id, d.meta ->> 'qj_unique' AS unique_key, live.id AS live_id
+          FROM moved AS s
+          JOIN jsonb_to_recordset($4::text::jsonb) AS d (
+            schedule_id bigint, tick_at timestamptz, until_at timestamptz, ticks bigint, outcome text, reason text,
+            meta jsonb, unique_states text[], unique_period interval
+          ) ON d.schedule_id = s.id
+          LEFT JOIN LATERAL (
+            SELECT j.id
+            FROM oban_jobs AS j
+            WHERE
+              s.overlap = 'skip'
+              AND j.meta ? 'cron_name'
+              AND j.meta ->> 'cron_name' = s.name
+              AND j.state IN ('suspended', 'available', 'scheduled', 'executing', 'retryable')
+            LIMIT 1
+          ) AS live ON true
+        ),
+        released AS (
+          UPDATE oban_jobs AS j
+          SET meta = j.meta - 'qj_unique'
+          FROM decided AS d
+          WHERE
+            d.outcome = 'enqueued'
+            AND j.meta ? 'qj_unique'
+            AND j.meta ->> 'qj_unique' = d.unique_key
+            AND (
+              NOT j.state::text = ANY (d.unique_states)
+              OR j.inserted_at < timezone('UTC', clock_timestamp()) - d.unique_period
+            )
+          RETURNING j.id
+        ),
+        inserted AS (
+          INSERT INTO oban_jobs
+            (state, worker, queue, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at)
+          SELECT
+            'available', d.worker, d.queue, d.args, d.meta, d.tags, d.priority, d.max_attempts,
+            timezone('UTC', clock_timestamp()), timezone('UTC', d.tick_at)
+          FROM decided AS d, quiet
+          WHERE d.outcome = 'enqueued' AND d.live_id IS NULL AND (SELECT count(*) FROM released) >= 0
+          ORDER BY d.tick_at
+          ON CONFLICT ((meta ->> 'qj_unique')) WHERE meta ? 'qj_unique' DO NOTHING
+          RETURNING id, meta ->> 'tick_id' AS tick_id
+        ),
+        ledger AS (
+          INSERT INTO qj_ticks
+            (schedule_id, tick_at, until_at, ticks, outcome, reason, job_id, term, holder, version)
+          SELECT
+            d.id, d.tick_at, d.until_at, d.ticks,
+            CASE
+              WHEN d.outcome <> 'enqueued' OR i.id IS NOT NULL THEN d.outcome
+              WHEN d.live_id IS NOT NULL THEN 'skipped_overlap'
+              ELSE 'skipped_unique'
+            END,
+            CASE
+              WHEN d.outcome <> 'enqueued' OR i.id IS NOT NULL THEN d.reason
+              WHEN d.live_id IS NOT NULL THEN format('job %s of this schedule had not ended', d.live_id)
+              ELSE 'an equal job was within its uniqueness'
+            END,
+            i.id, $2, $1, d.version
+          FROM decided AS d
+          LEFT JOIN inserted AS i USING (tick_id)
+          RETURNING schedule_id, tick_at, outcome, reason, job_id, decided_at
+        )
+        SELECT l.*, s.queue
+        FROM fence
+        LEFT JOIN (ledger AS l JOIN moved AS s ON s.id = l.schedule_id) ON true
+        """,
+        holder,
+        term,
+        json.dumps(moves),
+        json.dumps(decisions),
+    )
+    return bool(records), [
+        Struck(**record) for record in records if record["schedule_id"] is not None
+    ]
+
+
+async def mark_broken(
+    db: Database, *, holder: UUID, term: int, id: int, version: int, reason: str
+) -> None:
+    """Set one schedule aside with the reason, until it is edited."""
+    await db.execute(
+        """
+        WITH fence AS MATERIALIZED (
+          SELECT FROM qj_lease WHERE name = 'scheduler' AND term = $2 AND holder = $1 FOR SHARE
+        )
+        UPDATE qj_schedules AS s
+        SET broken_reason = $5
+        FROM fence
+        WHERE s.id = $3 AND s.version = $4
+        """,
+        holder,
+        term,
+        id,
+        version,
+        reason,
+    )
+
+
+async def resume_due(db: Database) -> list[str]:
+    """Resume the schedules whose pause has run out; their names. Harmless when run twice."""
+    records = await db.fetch(
+        """
+        UPDATE qj_schedules
+        SET paused_at = NULL, updated_by = 'scheduler'
+        WHERE resume_at <= clock_timestamp() AND paused_at IS NOT NULL
+        RETURNING name
+        """
+    )
+    return [record["name"] for record in records]

@@ -1,0 +1,282 @@
+"""The leader's other duties: stage, rescue, prune. Two runners at once are harmless."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from quarterjack.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silent:
+    """A producer that has stopped beating."""
+
+    uuid: UUID
+    node: str
+    queue: str
+    silence: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescued:
+    """A job taken from a worker that is gone."""
+
+    id: int
+    state: str
+    queue: str
+    node: str
+
+
+async def stage(db: Database, *, limit: int) -> list[str]:
+    """Make due scheduled and retryable jobs available, oldest first; the queue of each."""
+    records = await db.fetch(
+        """
+        WITH due AS MATERIALIZED (
+          SELECT id
+          FROM oban_jobs
+          WHERE
+            state IN ('scheduled', 'retryable')
+            AND scheduled_at <= timezone('UTC', clock_timestamp())
+          ORDER BY scheduled_at, id
+          LIMIT $1
+          FOR UPDATE SKIP LOCKED
+        )
+        UPDATE oban_jobs AS j
+        SET state = 'available', max_attempts = greatest(j.max_attempts, j.attempt + 1)
+        FROM due
+        WHERE j.id = due.id
+        RETURNING j.queue
+        """,
+        limit,
+    )
+    return [record["queue"] for record in records]
+
+
+async def next_due_in(db: Database) -> timedelta | None:
+    """Give the time until the next scheduled or retryable job is due; None if it is a day or more."""
+    wait: timedelta | None = await db.fetchval(
+        """
+        SELECT min(scheduled_at) - timezone('UTC', clock_timestamp())
+        FROM oban_jobs
+        WHERE
+          state IN ('scheduled', 'retryable')
+          AND scheduled_at < timezone('UTC', clock_timestamp() + interval '1 day')
+        """
+    )
+    return wait
+
+
+async def silent_producers(db: Database, *, patience: timedelta) -> list[Silent]:
+    """Give the producers, not yet condemned, that have been silent for longer than `patience`."""
+    records = await db.fetch(
+        """
+        SELECT uuid, node, queue, clock_timestamp() - heartbeat_at AS silence
+        FROM qj_producers
+        WHERE state <> 'dead' AND heartbeat_at < clock_timestamp() - $1::interval
+        """,
+        patience,
+    )
+    return [Silent(**record) for record in records]
+
+
+async def live_nodes(db: Database) -> int:
+    """Count the worker processes that are not condemned."""
+    count: int = await db.fetchval(
+        "SELECT count(DISTINCT (node, pid)) FROM qj_producers WHERE state <> 'dead'"
+    )
+    return count
+
+
+async def condemn(db: Database, *, uuids: Sequence[UUID], patience: timedelta) -> None:
+    """Declare producers dead, if they are silent still; they can claim no more under this uuid."""
+    await db.execute(
+        """
+        WITH dead AS (
+          UPDATE qj_producers
+          SET state = 'dead'
+          WHERE uuid = ANY ($1::uuid[]) AND heartbeat_at < clock_timestamp() - $2::interval
+          RETURNING uuid
+        )
+        DELETE FROM oban_producers WHERE uuid IN (SELECT uuid FROM dead)
+        """,
+        list(uuids),
+        patience,
+    )
+
+
+async def rescue(db: Database, *, limit: int) -> list[Rescued]:
+    """Take the running jobs of dead producers back; those without attempts left are discarded.
+
+    Only jobs claimed by a Quarterjack worker, which the third element of attempted_by shows: liveness of
+    another Oban's jobs is not ours to judge. The attempt is kept.
+    """
+    records = await db.fetch(
+        """
+        WITH orphan AS MATERIALIZED (
+          SELECT j.id, j.attempted_by[1] AS node
+          FROM oban_jobs AS j
+          WHERE
+            j.state = 'executing'
+            AND j.attempted_by[3] IS NOT NULL
+            AND NOT EXISTS (
+              SELECT FROM qj_producers AS p WHERE p.uuid::text = j.attempted_by[2] AND p.state <> 'dead'
+            )
+          LIMIT $1
+          FOR UPDATE SKIP LOCKED
+        )
+        UPDATE oban_jobs AS j
+        SET
+          state = (CASE WHEN j.attempt >= j.max_attempts THEN 'discarded' ELSE 'available' END)::oban_job_state,
+          discarded_at = CASE WHEN j.attempt >= j.max_attempts THEN timezone('UTC', clock_timestamp()) END,
+          errors = j.errors || jsonb_build_object(
+            'attempt', j.attempt,
+            'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+            'error', format('Orphaned: the worker %s went silent while it ran this job', o.node)
+          ),
+          meta = coalesce(j.meta, '{}') || jsonb_build_object(
+            'rescued', CASE
+              WHEN jsonb_typeof(j.meta -> 'rescued') = 'number' THEN (j.meta ->> 'rescued')::numeric::bigint + 1
+              ELSE 1
+            END
+          )
+        FROM orphan AS o
+        WHERE j.id = o.id
+        RETURNING j.id, j.state::text AS state, j.queue, o.node
+        """,
+        limit,
+    )
+    return [Rescued(**record) for record in records]
+
+
+async def forget_dead_producers(db: Database) -> None:
+    """Drop condemned producers that no running job names any more."""
+    await db.execute(
+        """
+        DELETE FROM qj_producers AS p
+        WHERE
+          p.state = 'dead'
+          AND p.heartbeat_at < clock_timestamp() - interval '60 s'
+          AND NOT EXISTS (
+            SELECT FROM oban_jobs AS j WHERE j.state = 'executing' AND j.attempted_by[2] = p.uuid::text
+          )
+        """
+    )
+
+
+async def prune_completed(db: Database, *, age: timedelta, limit: int) -> int:
+    """Delete jobs completed longer ago than `age`; how many."""
+    return _count(
+        await db.execute(
+            """
+            DELETE FROM oban_jobs
+            WHERE id IN (
+              SELECT id
+              FROM oban_jobs
+              WHERE state = 'completed' AND completed_at < timezone('UTC', clock_timestamp() - $1::interval)
+              LIMIT $2
+              FOR UPDATE SKIP LOCKED
+            )
+            """,
+            age,
+            limit,
+        )
+    )
+
+
+async def prune_cancelled(db: Database, *, age: timedelta, limit: int) -> int:
+    """Delete jobs cancelled longer ago than `age`; how many."""
+    return _count(
+        await db.execute(
+            """
+            DELETE FROM oban_jobs
+            WHERE id IN (
+              SELECT id
+              FROM oban_jobs
+              WHERE state = 'cancelled' AND cancelled_at < timezone('UTC', clock_timestamp() - $1::interval)
+              LIMIT $2
+              FOR UPDATE SKIP LOCKED
+            )
+            """,
+            age,
+            limit,
+        )
+    )
+
+
+async def prune_discarded(db: Database, *, age: timedelta, limit: int) -> int:
+    """Delete jobs discarded longer ago than `age`; how many."""
+    return _count(
+        await db.execute(
+            """
+            DELETE FROM oban_jobs
+            WHERE id IN (
+              SELECT id
+              FROM oban_jobs
+              WHERE state = 'discarded' AND discarded_at < timezone('UTC', clock_timestamp() - $1::interval)
+              LIMIT $2
+              FOR UPDATE SKIP LOCKED
+            )
+            """,
+            age,
+            limit,
+        )
+    )
+
+
+async def prune_beyond(db: Database, *, state: str, keep: int, limit: int) -> int:
+    """Delete the oldest jobs of an ended state beyond the newest `keep`; how many."""
+    return _count(
+        await db.execute(
+            """
+            DELETE FROM oban_jobs
+            WHERE id IN (
+              SELECT id
+              FROM oban_jobs
+              WHERE
+                state = $1::text::oban_job_state
+                AND state IN ('completed', 'cancelled', 'discarded')
+                AND id <= (
+                  SELECT id
+                  FROM oban_jobs
+                  WHERE state = $1::text::oban_job_state AND state IN ('completed', 'cancelled', 'discarded')
+                  ORDER BY id DESC
+                  OFFSET $2
+                  LIMIT 1
+                )
+              ORDER BY id
+              LIMIT $3
+              FOR UPDATE SKIP LOCKED
+            )
+            """,
+            state,
+            keep,
+            limit,
+        )
+    )
+
+
+async def prune_ledger(db: Database, *, age: timedelta, limit: int) -> int:
+    """Delete ledger lines decided longer ago than `age`, below the watermark; how many."""
+    return _count(
+        await db.execute(
+            """
+            DELETE FROM qj_ticks
+            WHERE (schedule_id, tick_at) IN (
+              SELECT t.schedule_id, t.tick_at
+              FROM qj_ticks AS t
+              LEFT JOIN qj_schedules AS s ON s.id = t.schedule_id
+              WHERE
+                t.decided_at < clock_timestamp() - $1::interval
+                AND (s.id IS NULL OR t.tick_at < s.next_run_at OR s.paused_at IS NOT NULL)
+              LIMIT $2
+            )
+            """,
+            age,
+            limit,
+        )
+    )
+
+
+def _count(status: str) -> int:
+    return int(status.rpartition(" ")[2])
