@@ -17,3 +17,5 @@ CREATE INDEX CONCURRENTLY qj_jobs_live ON oban_jobs ((meta ->> 'cron_name'), id)
   WHERE meta ? 'cron_name' AND state IN ('suspended', 'available', 'scheduled', 'executing', 'retryable');
 DROP INDEX CONCURRENTLY IF EXISTS qj_jobs_completed;
 CREATE INDEX CONCURRENTLY qj_jobs_completed ON oban_jobs (completed_at) WHERE state = 'completed';
+DROP INDEX CONCURRENTLY IF EXISTS qj_jobs_exhausted;
+CREATE INDEX CONCURRENTLY qj_jobs_exhausted ON oban_jobs (id) WHERE state = 'available' AND attempt >= max_attempts;

@@ -129,6 +129,8 @@ class Pruner:
 
     async def prune(self) -> float:
         pool, keep = self._pool, self._keep
+        for id in await upkeep.discard_exhausted(pool):
+            log.warning("discarded job %s, which had no attempt left", id)
         deleted = [
             await upkeep.prune_completed(pool, age=keep.completed.age, limit=PRUNE_LIMIT),
             await upkeep.prune_cancelled(pool, age=keep.cancelled.age, limit=PRUNE_LIMIT),

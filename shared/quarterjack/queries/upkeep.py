@@ -149,6 +149,26 @@ async def rescue(db: Database, *, limit: int) -> list[Rescued]:
     return [Rescued(**record) for record in records]
 
 
+async def discard_exhausted(db: Database) -> list[int]:
+    """Discard jobs that another program made available with no attempt left: nobody may claim them."""
+    records = await db.fetch(
+        """
+        UPDATE oban_jobs
+        SET
+          state = 'discarded',
+          discarded_at = timezone('UTC', clock_timestamp()),
+          errors = errors || jsonb_build_object(
+            'attempt', attempt,
+            'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+            'error', 'Exhausted: it was made available with no attempt left; raise max_attempts to retry it'
+          )
+        WHERE state = 'available' AND attempt >= max_attempts
+        RETURNING id
+        """
+    )
+    return [record["id"] for record in records]
+
+
 async def forget_dead_producers(db: Database) -> None:
     """Drop condemned producers that no running job names any more."""
     await db.execute(

@@ -1,0 +1,104 @@
+"""Acks: one fenced statement for a batch of outcomes.
+
+Fence: id, attempt, attempted_at and producer must be those of the claim, and the job must still be
+executing. So a worker that was taken for dead can never overwrite, and repeating an ack changes nothing.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from quarterjack.database import Database
+from quarterjack.queries.claims import Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """The outcome of one execution: the `state` it ends in.
+
+    `error` is appended to errors; `delay` in seconds says when a retryable or scheduled job is due;
+    `snoozed` gives the attempt back; `meta` is merged.
+    """
+
+    claim: Claim
+    state: str
+    error: str | None = None
+    delay: float | None = None
+    snoozed: bool = False
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+async def ack(db: Database, acks: Sequence[Ack]) -> set[int]:
+    """Write outcomes; the ids that were still held."""
+    records = await db.fetch(
+        """
+        UPDATE oban_jobs AS j
+        SET
+          state = a.state::oban_job_state,
+          attempt = j.attempt - a.snoozed::integer,
+          completed_at = CASE WHEN a.state = 'completed' THEN timezone('UTC', clock_timestamp()) END,
+          cancelled_at = CASE WHEN a.state = 'cancelled' THEN timezone('UTC', clock_timestamp()) END,
+          discarded_at = CASE WHEN a.state = 'discarded' THEN timezone('UTC', clock_timestamp()) END,
+          scheduled_at = CASE
+            WHEN a.delay IS NULL THEN j.scheduled_at
+            ELSE timezone('UTC', clock_timestamp() + make_interval(secs => a.delay))
+          END,
+          errors = CASE
+            WHEN a.error IS NULL THEN j.errors
+            ELSE j.errors || jsonb_build_object(
+              'attempt', j.attempt,
+              'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+              'error', a.error
+            )
+          END,
+          meta = CASE
+            WHEN a.snoozed THEN coalesce(j.meta, '{}') || a.meta::jsonb || jsonb_build_object(
+              'snoozed', CASE
+                WHEN jsonb_typeof(j.meta -> 'snoozed') = 'number' THEN (j.meta ->> 'snoozed')::numeric::bigint + 1
+                ELSE 1
+              END
+            )
+            WHEN a.meta = '{}' THEN j.meta
+            ELSE coalesce(j.meta, '{}') || a.meta::jsonb
+          END
+        FROM
+          unnest(
+            $1::bigint[], $2::integer[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::float8[],
+            $8::boolean[], $9::text[]
+          ) AS a (id, attempt, attempted_at, producer, state, error, delay, snoozed, meta)
+        WHERE
+          j.id = a.id
+          AND j.state = 'executing'
+          AND j.attempt = a.attempt
+          AND j.attempted_at = timezone('UTC', a.attempted_at)
+          AND j.attempted_by[2] = a.producer
+        RETURNING j.id
+        """,
+        [each.claim.id for each in acks],
+        [each.claim.attempt for each in acks],
+        [each.claim.attempted_at for each in acks],
+        [each.claim.producer for each in acks],
+        [each.state for each in acks],
+        [each.error for each in acks],
+        [each.delay for each in acks],
+        [each.snoozed for each in acks],
+        [json.dumps(each.meta) for each in acks],
+    )
+    return {record["id"] for record in records}
+
+
+async def landed(db: Database, acks: Sequence[Ack]) -> set[int]:
+    """Of acks that found nothing to change: the ids where an earlier try of the same ack had landed."""
+    records = await db.fetch(
+        """
+        SELECT j.id
+        FROM oban_jobs AS j
+        JOIN unnest($1::bigint[], $2::timestamptz[], $3::text[]) AS a (id, attempted_at, state) ON a.id = j.id
+        WHERE j.attempted_at = timezone('UTC', a.attempted_at) AND j.state::text = a.state
+        """,
+        [each.claim.id for each in acks],
+        [each.claim.attempted_at for each in acks],
+        [each.state for each in acks],
+    )
+    return {record["id"] for record in records}

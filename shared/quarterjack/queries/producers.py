@@ -1,0 +1,135 @@
+"""The rows by which worker processes show that they live: one per process and queue."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from quarterjack.database import Database
+from quarterjack.queries.upkeep import Rescued
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Producing:
+    """One producer as it shows itself."""
+
+    uuid: UUID
+    queue: str
+    limit: int
+    running: int
+    paused: bool
+
+
+async def register(
+    db: Database, *, node: str, pid: int, version: str, name: str, producers: Sequence[Producing]
+) -> None:
+    """Enter new producers, to be kept alive by `beat`."""
+    await db.execute(
+        """
+        INSERT INTO qj_producers (uuid, name, node, pid, version, queue, local_limit)
+        SELECT p.uuid, $1, $2, $3, $4, p.queue, p.local_limit
+        FROM unnest($5::uuid[], $6::text[], $7::integer[]) AS p (uuid, queue, local_limit)
+        """,
+        name,
+        node,
+        pid,
+        version,
+        [each.uuid for each in producers],
+        [each.queue for each in producers],
+        [each.limit for each in producers],
+    )
+
+
+async def beat(
+    db: Database,
+    *,
+    node: str,
+    name: str,
+    draining: bool,
+    producers: Sequence[Producing],
+) -> set[UUID]:
+    """Show the producers as alive, to us and to Oban's tools; those that are not condemned."""
+    records = await db.fetch(
+        """
+        WITH mine AS (
+          SELECT *
+          FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::integer[], $5::boolean[], $6::text[])
+            AS m (uuid, queue, local_limit, running, paused, meta)
+        ),
+        alive AS (
+          UPDATE qj_producers AS p
+          SET
+            heartbeat_at = clock_timestamp(),
+            state = CASE WHEN $7 THEN 'draining' ELSE 'running' END,
+            local_limit = m.local_limit,
+            running = m.running,
+            paused = m.paused
+          FROM mine AS m
+          WHERE p.uuid = m.uuid AND p.state <> 'dead'
+          RETURNING p.uuid, p.queue, p.started_at
+        ),
+        shown AS (
+          INSERT INTO oban_producers (uuid, name, node, queue, meta, started_at, updated_at)
+          SELECT
+            a.uuid, $8, $9, a.queue, m.meta::jsonb, timezone('UTC', a.started_at), timezone('UTC', clock_timestamp())
+          FROM alive AS a
+          JOIN mine AS m USING (uuid)
+          ON CONFLICT (uuid) DO UPDATE SET meta = excluded.meta, updated_at = excluded.updated_at
+        )
+        SELECT uuid FROM alive
+        """,
+        [each.uuid for each in producers],
+        [each.queue for each in producers],
+        [each.limit for each in producers],
+        [each.running for each in producers],
+        [each.paused for each in producers],
+        [
+            json.dumps({"local_limit": each.limit, "paused": each.paused, "running": each.running})
+            for each in producers
+        ],
+        draining,
+        name,
+        node,
+    )
+    return {record["uuid"] for record in records}
+
+
+async def leave(db: Database, *, uuids: Sequence[UUID]) -> None:
+    """Take producers that hold no job out of the tables."""
+    await db.execute(
+        """
+        WITH shown AS (
+          DELETE FROM oban_producers WHERE uuid = ANY ($1::uuid[])
+        )
+        DELETE FROM qj_producers WHERE uuid = ANY ($1::uuid[])
+        """,
+        list(uuids),
+    )
+
+
+async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Rescued]:
+    """Declare the producers of a process that was seen to end dead, and give its jobs to others at once."""
+    records = await db.fetch(
+        """
+        WITH dead AS (
+          UPDATE qj_producers SET state = 'dead' WHERE uuid = ANY ($1::uuid[])
+        ),
+        shown AS (
+          DELETE FROM oban_producers WHERE uuid = ANY ($1::uuid[])
+        )
+        UPDATE oban_jobs AS j
+        SET
+          state = (CASE WHEN j.attempt >= j.max_attempts THEN 'discarded' ELSE 'available' END)::oban_job_state,
+          discarded_at = CASE WHEN j.attempt >= j.max_attempts THEN timezone('UTC', clock_timestamp()) END,
+          errors = j.errors || jsonb_build_object(
+            'attempt', j.attempt,
+            'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+            'error', $2::text
+          )
+        WHERE j.state = 'executing' AND j.attempted_by[2] = ANY (ARRAY(SELECT unnest($1::uuid[])::text))
+        RETURNING j.id, j.state::text AS state, j.queue, j.attempted_by[1] AS node
+        """,
+        list(uuids),
+        reason,
+    )
+    return [Rescued(**record) for record in records]
