@@ -10,13 +10,18 @@ are hints: each receiver also looks for itself.
 | qj_scheduler   | {"action": "resigned"|"elected"|"applied"}| the leader                      |
 """
 
+import base64
+import binascii
 import json
+import zlib
 from typing import Any
 
 INSERT = "oban_insert"
 SIGNAL = "oban_signal"
 SCHEDULES = "qj_schedules"
 SCHEDULER = "qj_scheduler"
+LONGEST = 1_000_000
+GZIP = 31
 
 
 def channel(schema: str, name: str) -> str:
@@ -25,9 +30,15 @@ def channel(schema: str, name: str) -> str:
 
 
 def decode(payload: str) -> dict[str, Any] | None:
-    """Read a payload; None for whatever is not a plain JSON object."""
+    """Read a payload, plain or packed as other Obans do; None for whatever is not a JSON object."""
     try:
-        message = json.loads(payload)
-    except (ValueError, RecursionError):
+        text = payload if payload.startswith("{") else _unpack(payload.removeprefix("Z:"))
+        message = json.loads(text)
+    except (ValueError, RecursionError, binascii.Error, zlib.error):
         return None
     return message if isinstance(message, dict) else None
+
+
+def _unpack(packed: str) -> bytes:
+    """Undo base64 of gzip, up to LONGEST bytes."""
+    return zlib.decompressobj(GZIP).decompress(base64.b64decode(packed, validate=True), LONGEST)

@@ -115,9 +115,20 @@ def _cache_size() -> int:
     return int(os.environ.get("QUARTERJACK_STATEMENT_CACHE", "100"))
 
 
+def read_json(text: str) -> Any:
+    """Read a stored value; one that Python cannot hold (too deep, too long a number) stays text.
+
+    Another program may have written it, and one unreadable row must not spoil the others of a reply.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 async def _prepare(connection: Any) -> None:
     await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads, format="text"
+        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=read_json, format="text"
     )
     transport = getattr(connection, "_transport", None)
     sock = transport.get_extra_info("socket") if transport else None

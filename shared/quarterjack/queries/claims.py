@@ -65,12 +65,10 @@ async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -
           j.id, j.state::text, j.queue, j.worker, j.args, coalesce(j.meta, '{}') AS meta,
           coalesce(j.tags, '{}') AS tags, to_jsonb(j.errors) AS errors, j.attempt, j.max_attempts, j.priority,
           j.attempted_by,
-          timezone('UTC', j.inserted_at) AS inserted_at,
-          timezone('UTC', j.scheduled_at) AS scheduled_at,
+          timezone('UTC', greatest(least(j.inserted_at, '9999-01-01'), '0001-01-02')) AS inserted_at,
+          timezone('UTC', greatest(least(j.scheduled_at, '9999-01-01'), '0001-01-02')) AS scheduled_at,
           timezone('UTC', j.attempted_at) AS attempted_at,
-          timezone('UTC', j.completed_at) AS completed_at,
-          timezone('UTC', j.cancelled_at) AS cancelled_at,
-          timezone('UTC', j.discarded_at) AS discarded_at
+          NULL::timestamptz AS completed_at, NULL::timestamptz AS cancelled_at, NULL::timestamptz AS discarded_at
         """,
         [want.queue for want in wants],
         [want.producer for want in wants],

@@ -173,4 +173,12 @@ async def find(db: Database, id: int) -> Job | None:
 
 def to_job(record: asyncpg.Record) -> Job:
     """Make a typed row; needs a connection of ours (JSON codec)."""
-    return Job(**{**record, "state": JobState(record["state"])})
+    meta, errors = record["meta"], record["errors"]
+    return Job(
+        **{
+            **record,
+            "state": JobState(record["state"]),
+            "meta": meta if isinstance(meta, dict) else {},
+            "errors": errors if isinstance(errors, list) else [],
+        }
+    )

@@ -1,0 +1,50 @@
+"""Run `quarterjack-worker`: claims jobs of its queues, runs them, acknowledges them."""
+
+import asyncio
+import os
+import sys
+import traceback
+from uuid import UUID
+
+from quarterjack.errors import SettingInvalid
+from quarterjack.process import node_name, set_up_logging
+from quarterjack_worker import settings, supervisor
+
+
+def main() -> None:
+    """Run the command line: the supervisor, or in its child the worker itself."""
+    chosen = settings.parse()
+    try:
+        set_up_logging()
+    except SettingInvalid as error:
+        sys.exit(f"quarterjack-worker: {error}")
+    life = os.environ.get(supervisor.LIFE)
+    if life is None:
+        sys.exit(supervisor.supervise(chosen, sys.argv[1:], node_name()))
+    _work(chosen, UUID(life), int(os.environ[supervisor.READY]))
+
+
+def _work(chosen: settings.Settings, life: UUID, ready: int) -> None:
+    """Work, and end at once: a thread that does not heed its cancellation must not keep the process."""
+    from quarterjack.database import UNREACHABLE
+    from quarterjack.errors import QuarterjackError
+    from quarterjack_worker.service import serve
+
+    try:
+        code = asyncio.run(serve(chosen, life, ready))
+    except QuarterjackError as error:
+        print(f"quarterjack-worker: {error}", file=sys.stderr)
+        code = 1
+    except UNREACHABLE as error:
+        print(f"quarterjack-worker: cannot reach the database: {error}", file=sys.stderr)
+        code = 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

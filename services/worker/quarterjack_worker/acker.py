@@ -1,0 +1,128 @@
+"""Write outcomes in batches, and never lose one.
+
+An ack stays here until the database has said what became of it. A failed or unanswered write is repeated
+for ever: the fence makes a repetition a no-op. One ack that cannot be stored is found by halving the batch.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+
+from quarterjack.database import LOST, Pool
+from quarterjack.queries import acks
+from quarterjack.queries.acks import Ack
+from quarterjack.telemetry import Span, Telemetry
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+ENOUGH = 100
+GATHER = 0.01
+FULL = 20_000
+FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
+POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
+
+
+class Acker:
+    """Buffers acks; `run` writes them."""
+
+    def __init__(self, pool: Pool, telemetry: Telemetry) -> None:
+        self.fenced = 0
+        self._pool = pool
+        self._telemetry = telemetry
+        self._spans: dict[tuple[int, datetime], Span] = {}
+        self._pending: dict[tuple[int, datetime], Ack] = {}
+        self._added = asyncio.Event()
+
+    @property
+    def full(self) -> bool:
+        """True when no more jobs should be claimed, because their outcomes could not be kept."""
+        return len(self._pending) >= FULL
+
+    def holds(self, id: int, attempted_at: datetime) -> bool:
+        """Say whether the outcome of this claim still waits to be written."""
+        return (id, attempted_at) in self._pending
+
+    def add(self, ack: Ack, *, parent: str | None = None) -> None:
+        """Take an outcome; it replaces one for the same claim. `parent` is the traceparent of the run."""
+        key = (ack.claim.id, ack.claim.attempted_at)
+        self._pending[key] = ack
+        if self._telemetry.on and key not in self._spans:
+            self._spans[key] = self._telemetry.start("ack", parent=parent, kind="client")
+        self._added.set()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._added.wait()
+            if len(self._pending) < ENOUGH:
+                await asyncio.sleep(GATHER)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write all that waits; returns when the database has answered for each."""
+        delay = FIRST_DELAY
+        while self._pending:
+            self._added.clear()
+            batch = list(self._pending.values())[:BATCH]
+            try:
+                await self._write(batch)
+                delay = FIRST_DELAY
+            except LOST as error:
+                if delay == FIRST_DELAY:
+                    log.warning("could not write %d outcomes: %s; trying on", len(batch), error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, LONGEST_DELAY)
+
+    async def _write(self, batch: Sequence[Ack]) -> None:
+        try:
+            await self._settle(batch)
+        except POISON as error:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                await self._write(batch[:half])
+                await self._write(batch[half:])
+            elif batch[0].state == "discarded" and not batch[0].meta:
+                self._forget((batch[0].claim.id, batch[0].claim.attempted_at))
+                log.exception("the outcome of job %s cannot be stored", batch[0].claim.id)
+            else:
+                log.error(
+                    "the outcome of job %s cannot be stored: %s; discarding the job",
+                    batch[0].claim.id,
+                    type(error).__name__,
+                )
+                self.add(_generic(batch[0], error))
+
+    async def _settle(self, batch: Sequence[Ack]) -> None:
+        held = await acks.ack(self._pool, batch)
+        missed = [ack for ack in batch if ack.claim.id not in held]
+        landed = await acks.landed(self._pool, missed) if missed else set()
+        for ack in batch:
+            key = (ack.claim.id, ack.claim.attempted_at)
+            if self._pending.get(key) is ack:
+                self._forget(key)
+        for ack in missed:
+            if ack.claim.id not in landed:
+                self.fenced += 1
+                log.warning(
+                    "job %s was taken from this worker; its outcome %s is dropped",
+                    ack.claim.id,
+                    ack.state,
+                    extra={"job_id": ack.claim.id},
+                )
+
+    def _forget(self, key: tuple[int, datetime]) -> None:
+        del self._pending[key]
+        if span := self._spans.pop(key, None):
+            self._telemetry.end(span)
+
+
+def _generic(ack: Ack, error: Exception) -> Ack:
+    return Ack(
+        claim=ack.claim,
+        state="discarded",
+        error=f"Unstorable: the outcome {ack.state} could not be stored ({type(error).__name__})",
+    )

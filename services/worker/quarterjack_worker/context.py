@@ -1,0 +1,75 @@
+"""What a handler may know and do besides its args."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from quarterjack.database import Connection, Pool
+from quarterjack.errors import QuarterjackError
+from quarterjack.model import Job
+from quarterjack.queries import acks
+from quarterjack.queries.claims import Claim
+
+log = logging.getLogger(__name__)
+
+LONGEST_WARNING = 1_000
+
+
+class ClaimLost(QuarterjackError):
+    """The job was taken from this worker meanwhile; what the transaction wrote is rolled back."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """One execution of a job."""
+
+    job: Job
+    claim: Claim
+    pool: Pool
+    deadline: datetime | None
+    warning: str | None = None
+    completed: bool = False
+    thread: asyncio.Future[object] | None = None
+    killed: bool = False
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def cancelled(self) -> bool:
+        """True when the job should stop: cancelled, out of time, or the worker is going down."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Ask the handler to stop; for the worker."""
+        self._cancelled.set()
+
+    def kill(self) -> None:
+        """Ask the handler to stop because someone cancelled the job; for the worker."""
+        self.killed = True
+        self.cancel()
+
+    def warn(self, text: str) -> None:
+        """Say something that an admin should see, in the log and with the job; the last one is kept."""
+        log.warning("job %s: %s", self.job.id, text, extra={"job_id": self.job.id})
+        self.warning = text[:LONGEST_WARNING]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Write to this database once: what is written inside commits together with the completion.
+
+        Use it last. If the job was taken from this worker meanwhile, or the block raises, nothing is
+        written. Only for `async def` handlers.
+        """
+        async with self.pool.acquire() as connection, connection.transaction():
+            yield connection
+            done = acks.Ack(claim=self.claim, state="completed", meta=self.notes())
+            if not await acks.ack(connection, [done]):
+                raise ClaimLost(f"job {self.job.id} was taken from this worker; it runs elsewhere")
+        self.completed = True
+
+    def notes(self) -> dict[str, str]:
+        """Give what is merged into the job's meta with its ack."""
+        return {} if self.warning is None else {"warning": self.warning}

@@ -1,0 +1,263 @@
+"""One worker process at work: claim what there is room for, run it, hand its outcome to the acker.
+
+Invariant: a job that the database counts as ours is running here, or its outcome waits in the acker, or a
+claim is in flight. What is none of these was claimed by a statement whose reply was lost, and goes back.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from quarterjack import channels
+from quarterjack.database import LOST, Pool
+from quarterjack.model import Job
+from quarterjack.queries import claims, jobs
+from quarterjack.queries.acks import Ack
+from quarterjack.queries.claims import Claim
+from quarterjack.telemetry import Telemetry
+from quarterjack_worker.acker import Acker
+from quarterjack_worker.context import Context
+from quarterjack_worker.queues import Queue, Queues
+from quarterjack_worker.registry import JobType
+from quarterjack_worker.runner import Released, Runner
+
+log = logging.getLogger(__name__)
+
+POLL = 1.0
+GATHER = 0.005
+AUDIT_EVERY = 5.0
+Key = tuple[int, datetime]
+
+
+class Engine:
+    """Claims and runs jobs; `heard` and `wake` make it look at once."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        handlers_pool: Pool,
+        node: str,
+        queues: Queues,
+        types: Mapping[str, JobType],
+        *,
+        acker: Acker,
+        telemetry: Telemetry,
+    ) -> None:
+        self._pool = pool
+        self._handlers_pool = handlers_pool
+        self._node = node
+        self._queues = queues
+        self._types = types
+        self._acker = acker
+        self._telemetry = telemetry
+        threads = sum(queue.limit for queue in queues)
+        self._runner = Runner(types, ThreadPoolExecutor(threads, thread_name_prefix="job"))
+        self._woken = asyncio.Event()
+        self._claiming = True
+        self._in_flight = False
+        self._doubtful = asyncio.Event()
+        self._running: dict[Key, tuple[asyncio.Task[None], Context]] = {}
+
+    def heard(self, channel: str, message: dict[str, Any]) -> None:
+        """Take a notification: an insert or a signal."""
+        if channel == channels.INSERT:
+            if self._queues.rung(message.get("queue")):
+                self._woken.set()
+        elif message.get("action") == "pkill":
+            self._kill(message.get("job_id"))
+        else:
+            self._queues.obey(message)
+            self._woken.set()
+
+    def wake(self) -> None:
+        """Look at every queue, as if each had been rung."""
+        self._queues.rung(None)
+        self._woken.set()
+
+    async def claim_all(self, stopping: asyncio.Event) -> None:
+        """Claim until told to stop: when woken, when room is made, and every second."""
+        reachable = True
+        while not stopping.is_set():
+            self._woken.clear()
+            try:
+                more = await self._claim()
+                reachable = True
+            except LOST as error:
+                more = False
+                self._doubtful.set()
+                if reachable:
+                    log.warning("could not claim: %s; trying again", error)
+                reachable = False
+            if not more:
+                await _within(self._woken.wait(), POLL)
+                if self._running:
+                    await asyncio.sleep(GATHER)
+                if not self._woken.is_set():
+                    self._queues.rung(None)
+
+    async def audit(self) -> None:
+        """Give lost claims back, after every doubtful claim and every 5 s, until cancelled."""
+        while True:
+            await _within(self._doubtful.wait(), AUDIT_EVERY)
+            self._doubtful.clear()
+            try:
+                await self._give_lost_back()
+            except LOST as error:
+                log.debug("could not look for lost claims: %s", error)
+                await asyncio.sleep(0.5)
+                self._doubtful.set()
+
+    async def drain(self, grace: float) -> None:
+        """Wait for what runs, cancel the rest after `grace` seconds, and give it back unharmed."""
+        tasks = [task for task, _ in self._running.values()]
+        if tasks:
+            log.info("draining: %d jobs run, for at most %.0f s", len(tasks), grace)
+            await asyncio.wait(tasks, timeout=grace)
+        left = list(self._running.items())
+        for _, (task, context) in left:
+            context.cancel()
+            task.cancel()
+        if left:
+            await asyncio.wait([task for _, (task, _) in left], timeout=2.0)
+
+    async def _claim(self) -> bool:
+        wants = self._queues.wants()
+        if not any(self._queues[want.queue].hungry for want in wants) or self._acker.full:
+            return False
+        began = time.time_ns()
+        self._in_flight = True
+        try:
+            found = await claims.claim(
+                self._pool, wants=wants, node=self._node, nonce=uuid4().hex[:12]
+            )
+        finally:
+            self._in_flight = False
+        counts: dict[str, int] = {}
+        for job in found:
+            counts[job.queue] = counts.get(job.queue, 0) + 1
+            self._start(job, claimed_from=began)
+        for want in wants:
+            self._queues[want.queue].hungry = counts.get(want.queue, 0) >= want.demand
+        return any(queue.hungry and queue.free for queue in self._queues)
+
+    def _start(self, job: Job, *, claimed_from: int) -> None:
+        assert job.attempted_at is not None
+        claim = Claim(
+            id=job.id,
+            attempt=job.attempt,
+            attempted_at=job.attempted_at,
+            producer=job.attempted_by[1],
+        )
+        type = self._types.get(job.worker)
+        limit = type.timeout if type else None
+        context = Context(
+            job=job,
+            claim=claim,
+            pool=self._handlers_pool,
+            deadline=datetime.now(UTC) + limit if limit else None,
+        )
+        queue = self._queues[job.queue]
+        queue.running += 1
+        self._trace_claim(job, claimed_from)
+        task = asyncio.create_task(self._execute(queue, context), name=f"job {job.id}")
+        self._running[job.id, claim.attempted_at] = task, context
+
+    async def _execute(self, queue: Queue, context: Context) -> None:
+        job = context.job
+        parent = job.meta.get("traceparent")
+        span = self._telemetry.start(
+            job.worker,
+            parent=parent,
+            kind="consumer",
+            attributes={"queue": job.queue, "job.id": str(job.id), "attempt": str(job.attempt)},
+        )
+        try:
+            ack = await self._runner.run(job, context)
+            failed = ack is not None and ack.state in ("retryable", "discarded")
+            self._telemetry.end(span, error=_first_line(ack) if failed else None)
+            if ack is not None:
+                self._acker.add(ack, parent=span.traceparent)
+            _log_end(job, ack)
+            if context.thread is not None and not context.thread.done():
+                await asyncio.wait([context.thread])
+        except Released:
+            await self._let_go(context)
+        finally:
+            self._running.pop((job.id, context.claim.attempted_at), None)
+            queue.running -= 1
+            if queue.hungry:
+                self._woken.set()
+
+    def _trace_claim(self, job: Job, began: int) -> None:
+        if self._telemetry.on and (parent := job.meta.get("traceparent")):
+            span = self._telemetry.start(f"claim {job.queue}", parent=parent, kind="consumer")
+            span.started = began
+            self._telemetry.end(span)
+
+    def _kill(self, id: object) -> None:
+        for (job_id, _), (task, context) in self._running.items():
+            if type(id) is int and job_id == id:
+                log.info("job %s is cancelled by a signal", id, extra={"job_id": id})
+                context.kill()
+                task.cancel()
+
+    async def _give_lost_back(self) -> None:
+        producers = [queue.producer for queue in self._queues]
+        held = await claims.held_by(self._pool, producers=producers)
+        if self._in_flight:
+            await asyncio.sleep(10 * GATHER)
+            self._doubtful.set()
+            return
+        lost = [
+            claim
+            for claim in held
+            if (claim.id, claim.attempted_at) not in self._running
+            and not self._acker.holds(claim.id, claim.attempted_at)
+        ]
+        if lost:
+            log.warning("giving %d jobs back whose claim went unanswered", len(lost))
+            await self._give_back(lost)
+
+    async def _let_go(self, context: Context) -> None:
+        """Give a cancelled job back, unless its thread still runs: then it goes back when this process ends."""
+        if context.thread is not None and not context.thread.done():
+            return
+        try:
+            await self._give_back([context.claim])
+        except LOST as error:
+            log.warning("could not give job %s back yet: %s", context.job.id, error)
+
+    async def _give_back(self, lost: list[Claim]) -> None:
+        queues = await claims.release(self._pool, claims=lost)
+        if queues:
+            await jobs.ring(self._pool, sorted(set(queues)))
+
+
+async def _within(waiting: Awaitable[object], seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await waiting
+    except TimeoutError:
+        return
+
+
+def _first_line(ack: Ack | None) -> str | None:
+    return ack.error.partition("\n")[0][:300] if ack and ack.error else None
+
+
+def _log_end(job: Job, ack: Ack | None) -> None:
+    state, said = ack.state if ack else "completed", _first_line(ack)
+    log.log(
+        logging.WARNING if state in ("retryable", "discarded") else logging.INFO,
+        "job %s %s is %s%s",
+        job.id,
+        job.worker,
+        state,
+        f": {said}" if said else "",
+        extra={"job_id": job.id},
+    )

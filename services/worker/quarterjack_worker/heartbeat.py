@@ -1,0 +1,107 @@
+"""The sign of life of this process, from a thread and a connection of its own: a handler that blocks the
+event loop costs no job its worker."""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from asyncpg import Connection, Record
+
+from quarterjack.database import LOST, Address, connect
+from quarterjack.queries import producers
+from quarterjack.queries.producers import Producing
+
+log = logging.getLogger(__name__)
+
+BEAT = 1.0
+PATIENCE = 2.0
+BLOCKED_AFTER = 3.0
+NAME = "Oban"
+
+
+class Heartbeat:
+    """Beats for all producers of the process; `condemned` is called, in the thread, if one was declared dead.
+
+    `watch` runs on the loop that is looked after: when it does not get its turn, the log says so.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        node: str,
+        producing: Callable[[], Sequence[Producing]],
+        *,
+        condemned: Callable[[], object],
+    ) -> None:
+        self.draining = False
+        self._address = address
+        self._node = node
+        self._producing = producing
+        self._condemned = condemned
+        self._parent = os.getppid()
+        self._turn = time.monotonic()
+        self._blocked = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def watch(self) -> None:
+        """Show that the event loop gets on, until cancelled."""
+        while True:
+            self._turn = time.monotonic()
+            await asyncio.sleep(BLOCKED_AFTER / 10)
+
+    async def stop(self) -> None:
+        self._stopping.set()
+        await asyncio.to_thread(self._thread.join, PATIENCE)
+
+    def _live(self) -> None:
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        connection: Connection[Record] | None = None
+        reachable = True
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            self._look_after_process()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    if connection is None or connection.is_closed():
+                        name = f"quarterjack-worker beat {self._node}"
+                        connection = await connect(self._address, name=name)
+                    await self._beat(connection)
+                reachable = True
+            except LOST as error:
+                if reachable:
+                    log.warning("could not beat: %s; trying again", error)
+                reachable = False
+                if connection is not None:
+                    connection.terminate()
+                    connection = None
+            pause = max(0.05, BEAT - (time.monotonic() - began))
+            await asyncio.to_thread(self._stopping.wait, pause)
+        if connection is not None:
+            connection.terminate()
+
+    async def _beat(self, connection: "Connection[Record]") -> None:
+        producing = self._producing()
+        alive = await producers.beat(
+            connection, node=self._node, name=NAME, draining=self.draining, producers=producing
+        )
+        if any(each.uuid not in alive for each in producing) and not self._stopping.is_set():
+            self._condemned()
+
+    def _look_after_process(self) -> None:
+        if os.getppid() != self._parent:
+            os._exit(1)
+        silent = time.monotonic() - self._turn
+        if silent > BLOCKED_AFTER and not self._blocked:
+            log.warning(
+                "a handler has blocked the event loop for %.1f s: make it `def`, or await", silent
+            )
+        self._blocked = silent > BLOCKED_AFTER

@@ -1,0 +1,140 @@
+"""One worker process: register, claim, run, ack, beat, drain. It is a child of the supervisor."""
+
+import asyncio
+import importlib
+import logging
+import os
+from collections.abc import Sequence
+from uuid import UUID
+
+import quarterjack
+from quarterjack import channels, migrate
+from quarterjack.database import LOST, Pool, from_environment, open_pool
+from quarterjack.errors import SettingInvalid
+from quarterjack.listener import Listener
+from quarterjack.process import node_name, stop_event
+from quarterjack.queries import catalogue, producers
+from quarterjack.telemetry import Telemetry
+from quarterjack_worker.acker import Acker
+from quarterjack_worker.engine import Engine
+from quarterjack_worker.heartbeat import NAME, Heartbeat
+from quarterjack_worker.queues import Queues
+from quarterjack_worker.registry import REGISTRY
+from quarterjack_worker.settings import CONDEMNED, Settings
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 60.0
+POOL_SIZE = 4
+HANDLER_POOL_SIZE = 10
+LAST_WORDS = 5.0
+
+
+async def serve(settings: Settings, life: UUID, ready: int) -> int:
+    """Serve until SIGTERM; says on the descriptor `ready` that it has begun. Waits for the database."""
+    import_jobs(settings.modules)
+    address, node = from_environment(), node_name()
+    name = f"quarterjack-worker {node}"
+    stopping, condemned = stop_event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with (
+        open_pool(address, name=name, size=POOL_SIZE, patience=PATIENCE) as pool,
+        open_pool(address, name=f"{name} jobs", size=HANDLER_POOL_SIZE) as handlers_pool,
+    ):
+        await migrate.check(pool)
+        await _introduce(pool, node)
+        queues = Queues(settings.queues, settings.producers(life), f"{NAME}.{node}")
+        await producers.register(
+            pool,
+            node=node,
+            pid=os.getppid(),
+            version=quarterjack.__version__,
+            name=NAME,
+            producers=queues.producing(),
+        )
+        telemetry = Telemetry("quarterjack-worker", node)
+        acker = Acker(pool, telemetry)
+        engine = Engine(
+            pool, handlers_pool, node, queues, REGISTRY, acker=acker, telemetry=telemetry
+        )
+
+        def give_up() -> None:
+            condemned.set()
+            stopping.set()
+
+        heartbeat = Heartbeat(
+            address,
+            node,
+            queues.producing,
+            condemned=lambda: loop.call_soon_threadsafe(give_up),
+        )
+        listener = Listener(
+            address,
+            pool,
+            (channels.INSERT, channels.SIGNAL),
+            heard=engine.heard,
+            gap=engine.wake,
+            who=f"{name} listener",
+        )
+        heartbeat.start()
+        os.write(ready, b"+")
+        log.info("worker %s started: %s", node, settings.queue_words())
+        async with asyncio.TaskGroup() as group:
+            beside = [
+                group.create_task(work)
+                for work in (
+                    listener.run(),
+                    acker.run(),
+                    engine.audit(),
+                    heartbeat.watch(),
+                    telemetry.run(pool),
+                )
+            ]
+            claiming = group.create_task(engine.claim_all(stopping))
+            await stopping.wait()
+            engine.wake()
+            await claiming
+            heartbeat.draining = True
+            await engine.drain(0 if condemned.is_set() else settings.grace)
+            await _flush(acker, telemetry, pool)
+            for task in beside:
+                task.cancel()
+        await heartbeat.stop()
+    if condemned.is_set():
+        log.error("this worker was declared dead while it was silent; starting anew")
+        return CONDEMNED
+    log.info("worker %s stopped", node)
+    return 0
+
+
+def import_jobs(modules: Sequence[str]) -> None:
+    """Import what defines the jobs; SettingInvalid if a module is missing or defines none."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            raise SettingInvalid(
+                f"--import {module}: there is no such module; run in its folder or install it"
+            ) from error
+    if not REGISTRY:
+        raise SettingInvalid(f"--import {' '.join(modules)}: no job is defined there, see `job`")
+
+
+async def _introduce(pool: Pool, node: str) -> None:
+    types = [type.registration() for type in REGISTRY.values()]
+    await catalogue.register(pool, types, node=node)
+    for name in await catalogue.seed(pool, types):
+        log.info("made the default schedule %s", name)
+
+
+async def _flush(acker: Acker, telemetry: Telemetry, pool: Pool) -> None:
+    try:
+        async with asyncio.timeout(LAST_WORDS):
+            await acker.flush()
+            await telemetry.flush(pool)
+    except TimeoutError:
+        log.error("some outcomes could not be written; their jobs will run again")
+    except LOST as error:
+        log.error("some outcomes could not be written: %s", error)

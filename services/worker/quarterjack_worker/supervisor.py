@@ -1,0 +1,130 @@
+"""The parent of a worker process: it sees a death at once, says it with the jobs, and starts another life.
+
+It imports no job and needs no database while all is well. A handler that takes the process down costs a
+second, not the 5 s after which a silent worker counts as dead.
+"""
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+from quarterjack_worker.settings import CONDEMNED, Settings
+
+log = logging.getLogger(__name__)
+
+LIFE, READY = "QUARTERJACK_WORKER_LIFE", "QUARTERJACK_WORKER_READY"
+FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
+STEADY_AFTER = 30.0
+TRIES = 20
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def supervise(settings: Settings, arguments: Sequence[str], node: str) -> int:
+    """Keep one worker process alive until SIGTERM; an exit code. One that cannot begin is not repeated."""
+    parent = Supervisor(settings, arguments, node)
+    signal.signal(signal.SIGTERM, parent.stop)
+    signal.signal(signal.SIGINT, parent.stop)
+    return parent.run()
+
+
+class Supervisor:
+    """Starts lives of the worker process, one after the other."""
+
+    def __init__(self, settings: Settings, arguments: Sequence[str], node: str) -> None:
+        self._settings = settings
+        self._command = [sys.executable, "-m", "quarterjack_worker", *arguments]
+        self._node = node
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+
+    def stop(self, *_: object) -> None:
+        """Pass the request to end on to the child."""
+        self._stopping = True
+        if self._child is not None and self._child.poll() is None:
+            self._child.terminate()
+
+    def run(self) -> int:
+        delay = FIRST_DELAY
+        while not self._stopping:
+            began, life = time.monotonic(), uuid4()
+            code, started = self._live(life)
+            if not started:
+                return 0 if self._stopping else code
+            asyncio.run(settle(self._settings, life, self._obituary(code) if code else None))
+            if code == 0:
+                return 0
+            delay = FIRST_DELAY if time.monotonic() - began > STEADY_AFTER else delay
+            if not self._stopping:
+                log.error("%s; starting again in %.1f s", self._obituary(code), delay)
+                time.sleep(delay)
+            delay = min(delay * 2, LONGEST_DELAY)
+        return 0
+
+    def _live(self, life: UUID) -> tuple[int, bool]:
+        reader, writer = os.pipe()
+        self._child = subprocess.Popen(  # noqa: S603 - it starts itself
+            self._command,
+            env=os.environ | {LIFE: str(life), READY: str(writer), "QUARTERJACK_NODE": self._node},
+            pass_fds=[writer],
+            preexec_fn=_die_with_parent,
+        )
+        os.close(writer)
+        if self._stopping:
+            self._child.terminate()
+        with os.fdopen(reader, "rb") as ready:
+            started = ready.read(1) == b"+"
+        return self._child.wait(), started
+
+    def _obituary(self, code: int) -> str:
+        if code == CONDEMNED:
+            how = "had been silent for too long and was declared dead"
+        elif code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        else:
+            how = f"ended with exit code {code}"
+        return f"the worker process of {self._node} {how}"
+
+
+async def settle(settings: Settings, life: UUID, obituary: str | None) -> None:
+    """Give back what a life left behind: after an orderly end unharmed, otherwise with the cause of death.
+
+    If the database cannot be reached, the scheduler's rescue does it later.
+    """
+    from quarterjack.database import LOST, connect, from_environment
+    from quarterjack.queries import claims, jobs, producers
+
+    uuids = list(settings.producers(life).values())
+    for _ in range(TRIES):
+        try:
+            connection = await connect(from_environment(), name="quarterjack-worker supervisor")
+            try:
+                if obituary is None:
+                    held = await claims.held_by(connection, producers=uuids)
+                    queues = await claims.release(connection, claims=held)
+                    await producers.leave(connection, uuids=uuids)
+                else:
+                    reason = f"WorkerDied: {obituary} while it ran this job"
+                    buried = await producers.bury(connection, uuids=uuids, reason=reason)
+                    queues = [job.queue for job in buried if job.state == "available"]
+                if queues:
+                    await jobs.ring(connection, sorted(set(queues)))
+            finally:
+                connection.terminate()
+            return
+        except LOST as error:
+            log.warning("could not give back what was running: %s; trying again", error)
+            await asyncio.sleep(0.25)
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this process when its supervisor is gone: jobs of a killed pod run elsewhere."""
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
