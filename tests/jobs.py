@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import sys
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 
-from quarterjack_worker import Context, job
+from quarterjack_worker import Cancel, Context, Discard, Snooze, job
 
 
 @dataclass(frozen=True)
@@ -29,3 +31,66 @@ async def wait_for_release(args: Numbered, context: Context) -> None:
 async def die(args: Numbered) -> None:
     """Take the whole process down."""
     os._exit(7)
+
+
+@job("in_thread")
+def in_thread(args: Numbered) -> None:
+    """Work in a thread."""
+    time.sleep(0.01)
+
+
+@job("snooze")
+async def snooze() -> Snooze:
+    """Not yet."""
+    return Snooze(timedelta(hours=1))
+
+
+@job("cancel")
+async def cancel() -> Cancel:
+    """No longer wanted."""
+    return Cancel("nobody wants it")
+
+
+@job("discard")
+def discard() -> Discard:
+    """Hopeless."""
+    return Discard("it is hopeless")
+
+
+@job("fail", max_attempts=1)
+async def fail() -> None:
+    """Fail with what JSON in Postgres cannot hold."""
+    raise ValueError("a NUL \x00 and half a pair \ud800")
+
+
+@job("leave", max_attempts=1)
+async def leave() -> None:
+    """Try to end the process politely."""
+    sys.exit(3)
+
+
+@job("too_slow", max_attempts=1, timeout=timedelta(seconds=0.1))
+async def too_slow() -> None:
+    """Never end."""
+    await asyncio.Event().wait()
+
+
+@job("too_slow_in_thread", max_attempts=1, timeout=timedelta(seconds=0.1))
+def too_slow_in_thread(args: dict[str, object], context: Context) -> None:
+    """Go on until told to stop."""
+    while not context.cancelled:
+        time.sleep(0.01)
+
+
+@job("write_once")
+async def write_once(args: Numbered, context: Context) -> None:
+    """Write a row together with the completion, once a table called released exists."""
+    await wait_for_release(args, context)
+    async with context.transaction() as connection:
+        await connection.execute("INSERT INTO effects (n) VALUES ($1)", args.n)
+
+
+@job("block", max_attempts=1)
+async def block(args: Numbered) -> None:
+    """Block the event loop for as many seconds."""
+    time.sleep(args.n)  # noqa: ASYNC251 - that is the point

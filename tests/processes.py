@@ -108,6 +108,10 @@ class Cluster:
         service = await self.start(name, "quarterjack_admin", "--port", str(port))
         return service, f"http://127.0.0.1:{port}"
 
+    async def signal_session(self, service: Service, number: signal.Signals) -> None:
+        """Signal the service and its children."""
+        os.killpg(service.pid, number)
+
     def last_words(self) -> str:
         return "\n".join(
             f"{service.name} | {line}" for service in self.services for line in service.lines[-30:]

@@ -159,7 +159,8 @@ def _parsed(text: str) -> cron.Cron | None:
     try:
         return cron.parse(text)
     except cron.CronError as error:
-        assert error.field == "day"
+        if error.field != "day":
+            raise
         return None
 
 

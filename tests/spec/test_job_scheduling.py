@@ -159,6 +159,7 @@ async def test_the_refreshed_view_holds_the_traces_of_the_system_itself(
             within=20,
         )
 
+    assert summary is not None
     assert summary["root_span_name"] == "tick refresh_trace_summaries"
     assert summary["service_set"] == ["quarterjack-scheduler", "quarterjack-worker"]
 

@@ -1,0 +1,112 @@
+"""What can be a job, and how a mistake is told."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from typing_extensions import TypedDict
+
+from quarterjack.cron import CronError
+from quarterjack_worker import DefaultSchedule, JobTypeInvalid, job
+from quarterjack_worker.backoff import backoff
+from quarterjack_worker.registry import REGISTRY
+
+
+@pytest.fixture(autouse=True)
+def own_registry() -> Iterator[None]:
+    before = dict(REGISTRY)
+    REGISTRY.clear()
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+@dataclass
+class Report:
+    month: str
+    copies: int = 1
+
+
+class Typed(TypedDict):
+    month: str
+
+
+class Model(BaseModel):
+    month: str
+
+
+@pytest.mark.parametrize("type", [Report, Typed, Model])
+def test_the_type_of_the_args_becomes_a_schema(type: Any) -> None:
+    def report(args: Any) -> None:
+        """Send it."""
+
+    report.__annotations__["args"] = type
+    job("report")(report)
+
+    described = REGISTRY["report"].registration()
+    assert described.args_schema["properties"]["month"]["type"] == "string"
+    assert described.description == "Send it."
+
+
+def test_args_without_a_type_are_an_object() -> None:
+    @job("anything")
+    def anything(args) -> None:  # type: ignore[no-untyped-def] # what a newcomer writes
+        """Take anything."""
+
+    assert REGISTRY["anything"].registration().args_schema["type"] == "object"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_attempts": 0}, "max_attempts"),
+        ({"priority": 11}, "priority"),
+        ({"queue": ""}, "queue"),
+        ({"timeout": timedelta(0)}, "timeout"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(JobTypeInvalid, match=said):
+        job("bad", **options)(lambda: None)
+
+
+def test_a_taken_name_is_refused() -> None:
+    job("one")(lambda: None)
+
+    def another() -> None:
+        """Not the same."""
+
+    with pytest.raises(JobTypeInvalid, match="has this name already"):
+        job("one")(another)
+
+
+def test_args_that_are_no_object_are_refused() -> None:
+    def listed(args: list[int]) -> None:
+        """Take a list."""
+
+    with pytest.raises(JobTypeInvalid, match="array"):
+        job("listed")(listed)
+
+
+def test_too_many_parameters_are_refused() -> None:
+    with pytest.raises(JobTypeInvalid, match=r"\(args, context\)"):
+        job("three")(lambda a, b, c: None)
+
+
+def test_a_default_schedule_is_checked_where_it_is_written() -> None:
+    with pytest.raises(CronError, match="61"):
+        DefaultSchedule(name="x", cron="61 * * * *")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "max_attempts", "least"),
+    [(1, 20, 17), (5, 20, 47), (20, 20, 2**20), (50, 100, 1039)],
+)
+def test_a_failed_job_waits_as_in_oban(attempt: int, max_attempts: int, least: int) -> None:
+    waits = [backoff(attempt, max_attempts) for _ in range(50)]
+
+    assert min(waits) >= least
+    assert max(waits) <= (least + 15) * 1.1
