@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from quarterjack.database import LOST, Pool
-from quarterjack.queries import jobs, lease, traces, upkeep
+from quarterjack.queries import jobs, lease, prune, traces, upkeep
 from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.election import Election
 from quarterjack_scheduler.retention import Retention
@@ -132,14 +132,14 @@ class Pruner:
         for id in await upkeep.discard_exhausted(pool):
             log.warning("discarded job %s, which had no attempt left", id)
         deleted = [
-            await upkeep.prune_completed(pool, age=keep.completed.age, limit=PRUNE_LIMIT),
-            await upkeep.prune_cancelled(pool, age=keep.cancelled.age, limit=PRUNE_LIMIT),
-            await upkeep.prune_discarded(pool, age=keep.discarded.age, limit=PRUNE_LIMIT),
+            await prune.completed(pool, age=keep.completed.age, limit=PRUNE_LIMIT),
+            await prune.cancelled(pool, age=keep.cancelled.age, limit=PRUNE_LIMIT),
+            await prune.discarded(pool, age=keep.discarded.age, limit=PRUNE_LIMIT),
             await self._beyond("completed", keep.completed.count),
             await self._beyond("cancelled", keep.cancelled.count),
             await self._beyond("discarded", keep.discarded.count),
         ]
-        ledger = await upkeep.prune_ledger(pool, age=LEDGER_AGE, limit=PRUNE_LIMIT)
+        ledger = await prune.ledger(pool, age=LEDGER_AGE, limit=PRUNE_LIMIT)
         if sum(deleted) or ledger:
             log.info("pruned %d jobs and %d ledger lines", sum(deleted), ledger)
         await lease.forget_silent_peers(pool)
@@ -149,4 +149,4 @@ class Pruner:
         return 0.1 if PRUNE_LIMIT in (*deleted, ledger) else PRUNE_EVERY
 
     async def _beyond(self, state: str, count: int) -> int:
-        return await upkeep.prune_beyond(self._pool, state=state, keep=count, limit=PRUNE_LIMIT)
+        return await prune.beyond(self._pool, state=state, keep=count, limit=PRUNE_LIMIT)

@@ -1,0 +1,150 @@
+"""Who schedules, who works, and whether anything changed: for the admin's pages."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from quarterjack.database import Database
+from quarterjack.model import Peer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The scheduler's lease by the database's clock: `led` says whether anyone holds it now."""
+
+    holder: UUID | None
+    node: str | None
+    term: int
+    acquired_at: datetime | None
+    renewed_at: datetime | None
+    expires_at: datetime | None
+    left: timedelta
+    led: bool
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """A row of qj_terms."""
+
+    term: int
+    node: str
+    acquired_at: datetime
+    resigned_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Producer:
+    """A worker process on one queue."""
+
+    node: str
+    name: str
+    pid: int
+    version: str
+    queue: str
+    state: str
+    paused: bool
+    local_limit: int
+    running: int
+    started_at: datetime
+    heartbeat_at: datetime
+    silent: timedelta
+
+
+async def lease(db: Database) -> Lease | None:
+    """Read the lease; an expired one leads nobody."""
+    record = await db.fetchrow(
+        """
+        SELECT
+          holder, node, term, acquired_at, renewed_at,
+          CASE WHEN isfinite(expires_at) THEN expires_at END AS expires_at,
+          CASE
+            WHEN isfinite(expires_at) THEN greatest(expires_at - clock_timestamp(), interval '0')
+            ELSE interval '0'
+          END AS left,
+          holder IS NOT NULL AND expires_at > clock_timestamp() AS led,
+          clock_timestamp() AS read_at
+        FROM qj_lease
+        WHERE name = 'scheduler'
+        """
+    )
+    return Lease(**record) if record else None
+
+
+async def peers(db: Database) -> list[Peer]:
+    """List the scheduler replicas that have reported in the last day."""
+    records = await db.fetch(
+        """
+        SELECT uuid, node, pid, version, started_at, heartbeat_at, lag, clock_offset
+        FROM qj_peers
+        WHERE heartbeat_at > clock_timestamp() - interval '1 day'
+        ORDER BY node, started_at
+        LIMIT 200
+        """
+    )
+    return [Peer(**record) for record in records]
+
+
+async def terms(db: Database, *, limit: int) -> list[Term]:
+    """List the newest terms, newest first."""
+    records = await db.fetch(
+        """
+        SELECT term, node, acquired_at, resigned_at
+        FROM qj_terms
+        ORDER BY term DESC
+        LIMIT $1
+        """,
+        limit,
+    )
+    return [Term(**record) for record in records]
+
+
+async def producers(db: Database) -> list[Producer]:
+    """List worker processes by node and queue."""
+    records = await db.fetch(
+        """
+        SELECT
+          node, name, pid, version, queue, state, paused, local_limit, running, started_at, heartbeat_at,
+          clock_timestamp() - heartbeat_at AS silent
+        FROM qj_producers
+        WHERE heartbeat_at > clock_timestamp() - interval '1 day'
+        ORDER BY node, queue, started_at
+        LIMIT 1000
+        """
+    )
+    return [Producer(**record) for record in records]
+
+
+async def unserved_queues(db: Database) -> list[str]:
+    """Name the queues of active schedules that no live worker takes jobs from."""
+    records = await db.fetch(
+        """
+        SELECT DISTINCT s.queue
+        FROM qj_schedules AS s
+        WHERE
+          s.paused_at IS NULL
+          AND NOT EXISTS (
+            SELECT FROM qj_producers AS p
+            WHERE
+              p.queue = s.queue
+              AND p.state = 'running'
+              AND p.heartbeat_at > clock_timestamp() - interval '15 seconds'
+          )
+        ORDER BY s.queue
+        LIMIT 20
+        """
+    )
+    return [record["queue"] for record in records]
+
+
+async def limit_reads(db: Database, *, milliseconds: int) -> None:
+    """Bound this transaction's statements, and plan each one for its own parameters."""
+    await db.execute(
+        """
+        SELECT
+          set_config('statement_timeout', $1, true),
+          set_config('lock_timeout', '500', true),
+          set_config('plan_cache_mode', 'force_custom_plan', true)
+        """,
+        str(milliseconds),
+    )

@@ -1,0 +1,123 @@
+"""Delete what nobody needs any more, in small batches. Two runners at once are harmless."""
+
+from datetime import timedelta
+
+from quarterjack.database import Database
+
+
+async def completed(db: Database, *, age: timedelta, limit: int) -> int:
+    """Delete jobs completed longer ago than `age`; how many."""
+    return _count(
+        await db.execute(
+            """
+            DELETE FROM oban_jobs
+            WHERE id IN (
+              SELECT id
+              FROM oban_jobs
+              WHERE state = 'completed' AND completed_at < timezone('UTC', clock_timestamp() - $1::interval)
+              LIMIT $2
+              FOR UPDATE SKIP LOCKED
+            )
+            """,
+            age,
+            limit,
+        )
+    )
+
+
+async def cancelled(db: Database, *, age: timedelta, limit: int) -> int:
+    """Delete jobs cancelled longer ago than `age`; how many."""
+    return _count(
+        await db.execute(
+            """
+            DELETE FROM oban_jobs
+            WHERE id IN (
+              SELECT id
+              FROM oban_jobs
+              WHERE state = 'cancelled' AND cancelled_at < timezone('UTC', clock_timestamp() - $1::interval)
+              LIMIT $2
+              FOR UPDATE SKIP LOCKED
+            )
+            """,
+            age,
+            limit,
+        )
+    )
+
+
+async def discarded(db: Database, *, age: timedelta, limit: int) -> int:
+    """Delete jobs discarded longer ago than `age`; how many."""
+    return _count(
+        await db.execute(
+            """
+            DELETE FROM oban_jobs
+            WHERE id IN (
+              SELECT id
+              FROM oban_jobs
+              WHERE state = 'discarded' AND discarded_at < timezone('UTC', clock_timestamp() - $1::interval)
+              LIMIT $2
+              FOR UPDATE SKIP LOCKED
+            )
+            """,
+            age,
+            limit,
+        )
+    )
+
+
+async def beyond(db: Database, *, state: str, keep: int, limit: int) -> int:
+    """Delete the oldest jobs of an ended state beyond the newest `keep`; how many."""
+    return _count(
+        await db.execute(
+            """
+            DELETE FROM oban_jobs
+            WHERE id IN (
+              SELECT id
+              FROM oban_jobs
+              WHERE
+                state = $1::text::oban_job_state
+                AND state IN ('completed', 'cancelled', 'discarded')
+                AND id <= (
+                  SELECT id
+                  FROM oban_jobs
+                  WHERE state = $1::text::oban_job_state AND state IN ('completed', 'cancelled', 'discarded')
+                  ORDER BY id DESC
+                  OFFSET $2
+                  LIMIT 1
+                )
+              ORDER BY id
+              LIMIT $3
+              FOR UPDATE SKIP LOCKED
+            )
+            """,
+            state,
+            keep,
+            limit,
+        )
+    )
+
+
+async def ledger(db: Database, *, age: timedelta, limit: int) -> int:
+    """Delete ledger lines decided longer ago than `age`, below the watermark; how many."""
+    return _count(
+        await db.execute(
+            """
+            DELETE FROM qj_ticks
+            WHERE (schedule_id, tick_at) IN (
+              SELECT t.schedule_id, t.tick_at
+              FROM qj_ticks AS t
+              LEFT JOIN qj_schedules AS s ON s.id = t.schedule_id
+              WHERE
+                t.decided_at < clock_timestamp() - $1::interval
+                AND (s.id IS NULL OR t.tick_at < s.next_run_at OR s.paused_at IS NOT NULL)
+              LIMIT $2
+            )
+            """,
+            age,
+            limit,
+        )
+    )
+
+
+def _count(status: str) -> int:
+    return int(status.rpartition(" ")[2])

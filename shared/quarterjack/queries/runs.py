@@ -1,0 +1,262 @@
+"""Jobs as an admin sees, counts and steers them.
+
+Lists come in two steps: a short statement finds a page of ids on an index, `read` fetches the rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from quarterjack.database import Database
+from quarterjack.model import Job
+from quarterjack.queries.jobs import to_job
+
+COUNTED = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a sparkline and a last-run cell need of a job."""
+
+    id: int
+    state: str
+    scheduled_at: datetime
+    attempted_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A row of qj_ticks that enqueued nothing; `until_at` makes it a range."""
+
+    tick_at: datetime
+    until_at: datetime | None
+    ticks: int | None
+    outcome: str
+    reason: str | None
+    job_id: int | None
+    version: int
+    decided_at: datetime
+
+
+async def read(db: Database, ids: Sequence[int]) -> list[Job]:
+    """Read jobs in the order of their ids as given; pruned ones are left out."""
+    records = await db.fetch(
+        """
+        SELECT
+          id, state::text, queue, worker, args, coalesce(meta, '{}') AS meta, coalesce(tags, '{}') AS tags,
+          to_jsonb(errors) AS errors, attempt, max_attempts, priority,
+          coalesce(attempted_by, '{}') AS attempted_by,
+          timezone('UTC', inserted_at) AS inserted_at,
+          timezone('UTC', scheduled_at) AS scheduled_at,
+          timezone('UTC', attempted_at) AS attempted_at,
+          timezone('UTC', completed_at) AS completed_at,
+          timezone('UTC', cancelled_at) AS cancelled_at,
+          timezone('UTC', discarded_at) AS discarded_at
+        FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, place)
+        JOIN oban_jobs USING (id)
+        ORDER BY place
+        """,
+        list(ids),
+    )
+    return [to_job(record) for record in records]
+
+
+async def latest(db: Database, names: Sequence[str], *, each: int) -> dict[str, list[Run]]:
+    """Give the newest runs of each schedule, newest first, in one statement."""
+    records = await db.fetch(
+        """
+        SELECT
+          s.name, r.id, r.state::text,
+          timezone('UTC', r.scheduled_at) AS scheduled_at,
+          timezone('UTC', r.attempted_at) AS attempted_at,
+          timezone('UTC', coalesce(r.completed_at, r.discarded_at, r.cancelled_at)) AS ended_at
+        FROM unnest($1::text[]) AS s (name)
+        CROSS JOIN LATERAL (
+          SELECT id, state, scheduled_at, attempted_at, completed_at, discarded_at, cancelled_at
+          FROM oban_jobs
+          WHERE meta ? 'cron_name' AND meta ->> 'cron_name' = s.name
+          ORDER BY id DESC
+          LIMIT $2
+        ) AS r
+        """,
+        list(names),
+        each,
+    )
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    for record in records:
+        fields = dict(record)
+        runs[fields.pop("name")].append(Run(**fields))
+    return runs
+
+
+async def of_schedule(
+    db: Database, name: str, *, state: str | None, edge: int | None, limit: int
+) -> list[int]:
+    """Find a schedule's jobs from the highest id down; the edge is left out."""
+    records = await db.fetch(
+        """
+        SELECT id
+        FROM oban_jobs
+        WHERE
+          meta ? 'cron_name' AND meta ->> 'cron_name' = $1
+          AND ($2::text IS NULL OR state = $2::oban_job_state)
+          AND ($3::bigint IS NULL OR id < $3)
+        ORDER BY id DESC
+        LIMIT $4
+        """,
+        name,
+        state,
+        edge,
+        limit,
+    )
+    return [record["id"] for record in records]
+
+
+async def of_schedule_back(
+    db: Database, name: str, *, state: str | None, edge: int, limit: int
+) -> list[int]:
+    """Find a schedule's jobs just above the edge, in ascending order."""
+    records = await db.fetch(
+        """
+        SELECT id
+        FROM oban_jobs
+        WHERE
+          meta ? 'cron_name' AND meta ->> 'cron_name' = $1
+          AND ($2::text IS NULL OR state = $2::oban_job_state)
+          AND id > $3
+        ORDER BY id
+        LIMIT $4
+        """,
+        name,
+        state,
+        edge,
+        limit,
+    )
+    return [record["id"] for record in records]
+
+
+async def counts(
+    db: Database, *, worker: str | None, queue: str | None, schedule: str | None
+) -> dict[str, int]:
+    """Count each state up to COUNTED; one more than that means at least so many."""
+    records = await db.fetch(
+        """
+        SELECT s.state::text, c.found
+        FROM unnest(enum_range(NULL::oban_job_state)) AS s (state)
+        CROSS JOIN LATERAL (
+          SELECT count(*) AS found
+          FROM (
+            SELECT
+            FROM oban_jobs
+            WHERE
+              state = s.state
+              AND ($1::text IS NULL OR worker = $1)
+              AND ($2::text IS NULL OR queue = $2)
+              AND ($3::text IS NULL OR (meta ? 'cron_name' AND meta ->> 'cron_name' = $3))
+            LIMIT 10001
+          ) AS capped
+        ) AS c
+        """,
+        worker,
+        queue,
+        schedule,
+    )
+    return {record["state"]: record["found"] for record in records}
+
+
+async def not_enqueued(
+    db: Database, schedule_id: int, *, before: datetime | None, limit: int
+) -> list[Tick]:
+    """List the ticks that made no job, newest first."""
+    records = await db.fetch(
+        """
+        SELECT tick_at, until_at, ticks, outcome, reason, job_id, version, decided_at
+        FROM qj_ticks
+        WHERE
+          schedule_id = $1
+          AND outcome <> 'enqueued'
+          AND ($2::timestamptz IS NULL OR tick_at < $2)
+        ORDER BY tick_at DESC
+        LIMIT $3
+        """,
+        schedule_id,
+        before,
+        limit,
+    )
+    return [Tick(**record) for record in records]
+
+
+async def take_turn(db: Database, key: str) -> None:
+    """Wait for others who act under the same key, until the transaction ends."""
+    await db.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", key)
+
+
+async def of_request(db: Database, key: str) -> int | None:
+    """Find the job that a request made before."""
+    id: int | None = await db.fetchval(
+        """
+        SELECT id
+        FROM oban_jobs
+        WHERE meta @> jsonb_build_object('request_id', $1::text)
+        LIMIT 1
+        """,
+        key,
+    )
+    return id
+
+
+async def hold(db: Database, id: int) -> Job | None:
+    """Read one job and keep its row until the transaction ends."""
+    record = await db.fetchrow("SELECT id FROM oban_jobs WHERE id = $1 FOR UPDATE", id)
+    if record is None:
+        return None
+    found = await read(db, [id])
+    return found[0] if found else None
+
+
+async def retry(db: Database, id: int, *, state: str) -> bool:
+    """Make a job available again as Oban does; False if it is not in `state` any more."""
+    return bool(
+        await db.fetchval(
+            """
+            UPDATE oban_jobs
+            SET
+              state = 'available', scheduled_at = timezone('UTC', clock_timestamp()),
+              max_attempts = greatest(max_attempts, attempt + 1),
+              completed_at = NULL, cancelled_at = NULL, discarded_at = NULL
+            WHERE id = $1 AND state = $2::text::oban_job_state AND state NOT IN ('available', 'executing')
+            RETURNING true
+            """,
+            id,
+            state,
+        )
+    )
+
+
+async def cancel(db: Database, id: int, *, state: str) -> bool:
+    """Cancel a job that nobody runs; False if it is not in `state` any more."""
+    return bool(
+        await db.fetchval(
+            """
+            UPDATE oban_jobs
+            SET
+              state = 'cancelled', cancelled_at = timezone('UTC', clock_timestamp()),
+              meta = jsonb_set(
+                coalesce(meta, '{}'), '{cancel_attempted_at}',
+                to_jsonb(to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+              )
+            WHERE
+              id = $1 AND state = $2::text::oban_job_state
+              AND state IN ('suspended', 'available', 'scheduled', 'retryable')
+            RETURNING true
+            """,
+            id,
+            state,
+        )
+    )
+
+
+async def signal(db: Database, payload: str) -> None:
+    """Send to every producer at the commit."""
+    await db.execute("SELECT pg_notify(current_schema() || '.oban_signal', $1)", payload)

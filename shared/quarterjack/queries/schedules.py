@@ -1,0 +1,258 @@
+"""Schedules and the catalogue as an admin sees and edits them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from quarterjack.database import Database
+from quarterjack.model import JobType, Schedule
+
+COLUMNS = tuple(field.name for field in fields(Schedule))
+TYPE_COLUMNS = tuple(field.name for field in fields(JobType))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A page of schedules: `total` match, `all` exist, `paused` of all are paused."""
+
+    schedules: list[Schedule]
+    total: int
+    all: int
+    paused: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A row of qj_schedule_versions."""
+
+    version: int
+    definition: dict[str, Any]
+    author: str
+    reason: str | None
+    created_at: datetime
+
+
+def to_schedule(record: asyncpg.Record) -> Schedule:
+    """Make a typed row; needs a connection of ours (JSON codec)."""
+    return Schedule(**{name: record[name] for name in COLUMNS})
+
+
+async def page(db: Database, *, search: str, state: str, limit: int, offset: int) -> Listed:
+    """List schedules by name; `state` is all, active, paused or late, `search` a part of some text."""
+    records = await db.fetch(
+        """
+        WITH matching AS (
+          SELECT *
+          FROM qj_schedules
+          WHERE
+            (
+              $1 = ''
+              OR strpos(lower(concat_ws(' ', name, description, worker, queue, tags::text)), lower($1)) > 0
+            )
+            AND CASE $2
+              WHEN 'active' THEN paused_at IS NULL
+              WHEN 'paused' THEN paused_at IS NOT NULL
+              WHEN 'late' THEN
+                paused_at IS NULL
+                AND (broken_reason IS NOT NULL OR next_run_at < clock_timestamp() - interval '5 seconds')
+              ELSE true
+            END
+        )
+        SELECT matching.*, count(*) OVER () AS total
+        FROM matching
+        ORDER BY name
+        LIMIT $3 OFFSET $4
+        """,
+        search,
+        state,
+        limit,
+        offset,
+    )
+    counts = await db.fetchrow(
+        "SELECT count(*) AS all, count(paused_at) AS paused FROM qj_schedules"
+    )
+    assert counts is not None
+    return Listed(
+        schedules=[to_schedule(record) for record in records],
+        total=records[0]["total"] if records else 0,
+        all=counts["all"],
+        paused=counts["paused"],
+    )
+
+
+async def find(db: Database, name: str) -> Schedule | None:
+    """Read one schedule by name."""
+    record = await db.fetchrow("SELECT * FROM qj_schedules WHERE name = $1", name)
+    return to_schedule(record) if record else None
+
+
+async def hold(db: Database, name: str) -> Schedule | None:
+    """Read one schedule and keep others from editing it until the transaction ends."""
+    record = await db.fetchrow("SELECT * FROM qj_schedules WHERE name = $1 FOR UPDATE", name)
+    return to_schedule(record) if record else None
+
+
+async def now(db: Database) -> datetime:
+    """Give the database's clock, which decides."""
+    at: datetime = await db.fetchval("SELECT clock_timestamp()")
+    return at
+
+
+async def give_reason(db: Database, reason: str) -> None:
+    """Say why the edits of this transaction are made; the version records it."""
+    await db.execute("SELECT set_config('quarterjack.reason', $1, true)", reason)
+
+
+async def update(db: Database, id: int, edit: Mapping[str, Any], *, by: str) -> Schedule | None:
+    """Replace the definition of a schedule that the caller holds."""
+    record = await db.fetchrow(
+        """
+        UPDATE qj_schedules
+        SET
+          cron = $3, timezone = $4, dst = $5, args = $6, queue = $7, priority = $8, max_attempts = $9,
+          tags = $10, catchup = $11, catchup_window = $12, catchup_limit = $13, overlap = $14,
+          description = $15, updated_by = $2
+        WHERE id = $1
+        RETURNING *
+        """,
+        id,
+        by,
+        edit["cron"],
+        edit["timezone"],
+        edit["dst"],
+        edit["args"],
+        edit["queue"],
+        edit["priority"],
+        edit["max_attempts"],
+        edit["tags"],
+        edit["catchup"],
+        edit["catchup_window"],
+        edit["catchup_limit"],
+        edit["overlap"],
+        edit["description"],
+    )
+    return to_schedule(record) if record else None
+
+
+async def add(
+    db: Database, name: str, worker: str, edit: Mapping[str, Any], *, by: str
+) -> Schedule | None:
+    """Make a schedule; None if the name is taken. Uniqueness is the job type's."""
+    record = await db.fetchrow(
+        """
+        INSERT INTO qj_schedules
+          (name, worker, updated_by, cron, timezone, dst, args, queue, priority, max_attempts, tags,
+           catchup, catchup_window, catchup_limit, overlap, description, managed_by, uniqueness)
+        SELECT
+          $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 'ui',
+          (SELECT uniqueness FROM qj_job_types WHERE worker = $2)
+        ON CONFLICT (name) DO NOTHING
+        RETURNING *
+        """,
+        name,
+        worker,
+        by,
+        edit["cron"],
+        edit["timezone"],
+        edit["dst"],
+        edit["args"],
+        edit["queue"],
+        edit["priority"],
+        edit["max_attempts"],
+        edit["tags"],
+        edit["catchup"],
+        edit["catchup_window"],
+        edit["catchup_limit"],
+        edit["overlap"],
+        edit["description"],
+    )
+    return to_schedule(record) if record else None
+
+
+async def pause(
+    db: Database, id: int, *, by: str, reason: str, until: datetime | None
+) -> Schedule | None:
+    """Pause a schedule; None if it is paused already."""
+    record = await db.fetchrow(
+        """
+        UPDATE qj_schedules
+        SET paused_at = clock_timestamp(), paused_by = $2, paused_reason = $3, resume_at = $4, updated_by = $2
+        WHERE id = $1 AND paused_at IS NULL
+        RETURNING *
+        """,
+        id,
+        by,
+        reason,
+        until,
+    )
+    return to_schedule(record) if record else None
+
+
+async def resume(db: Database, id: int, *, by: str) -> Schedule | None:
+    """Resume a schedule; None if it is not paused."""
+    record = await db.fetchrow(
+        """
+        UPDATE qj_schedules
+        SET paused_at = NULL, updated_by = $2
+        WHERE id = $1 AND paused_at IS NOT NULL
+        RETURNING *
+        """,
+        id,
+        by,
+    )
+    return to_schedule(record) if record else None
+
+
+async def remove(db: Database, id: int) -> None:
+    """Delete a schedule; its versions, ticks and jobs stay."""
+    await db.execute("DELETE FROM qj_schedules WHERE id = $1", id)
+
+
+async def versions(db: Database, schedule_id: int, *, limit: int) -> list[Version]:
+    """List the newest versions of a schedule, newest first."""
+    records = await db.fetch(
+        """
+        SELECT version, definition, author, reason, created_at
+        FROM qj_schedule_versions
+        WHERE schedule_id = $1
+        ORDER BY version DESC
+        LIMIT $2
+        """,
+        schedule_id,
+        limit,
+    )
+    return [Version(**record) for record in records]
+
+
+async def version(db: Database, schedule_id: int, number: int) -> Version | None:
+    """Read one version."""
+    record = await db.fetchrow(
+        """
+        SELECT version, definition, author, reason, created_at
+        FROM qj_schedule_versions
+        WHERE schedule_id = $1 AND version = $2
+        """,
+        schedule_id,
+        number,
+    )
+    return Version(**record) if record else None
+
+
+async def job_types(db: Database) -> list[JobType]:
+    """List what workers can run."""
+    records = await db.fetch("SELECT * FROM qj_job_types ORDER BY worker LIMIT 1000")
+    return [to_job_type(record) for record in records]
+
+
+async def job_type(db: Database, worker: str) -> JobType | None:
+    """Read one job type; None if no worker has registered it."""
+    record = await db.fetchrow("SELECT * FROM qj_job_types WHERE worker = $1", worker)
+    return to_job_type(record) if record else None
+
+
+def to_job_type(record: asyncpg.Record) -> JobType:
+    """Make a typed row; needs a connection of ours (JSON codec)."""
+    return JobType(**{name: record[name] for name in TYPE_COLUMNS})
