@@ -12,14 +12,15 @@ COPY migrations migrations
 COPY shared shared
 COPY services services
 RUN case "${PACKAGE}" in \
-      quarterjack) sources="./shared"; command=quarterjack-migrate ;; \
+      quarterjack) set -- quarterjack-migrate ./shared ;; \
       quarterjack-scheduler|quarterjack-worker|quarterjack-admin) \
-        sources="./shared ./services/${PACKAGE#quarterjack-}"; command="${PACKAGE}" ;; \
+        set -- "${PACKAGE}" ./shared "./services/${PACKAGE#quarterjack-}" ;; \
       *) echo "PACKAGE is '${PACKAGE}': see the first lines of the Dockerfile" >&2; exit 2 ;; \
     esac \
     && uv venv /app \
-    && uv pip install --no-cache --no-sources --python /app/bin/python --constraint requirements.lock ${sources} \
-    && ln -s "/app/bin/${command}" /app/bin/service
+    && ln -s "/app/bin/$1" /app/bin/service \
+    && shift \
+    && uv pip install --no-cache --no-sources --python /app/bin/python --constraint requirements.lock "$@"
 
 FROM docker.io/library/python:${PYTHON}-slim-bookworm
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin quarterjack
