@@ -1,1 +1,1 @@
-"""One of the three services."""
+"""Web pages that show schedules, jobs and the cluster, and steer them."""

@@ -1,5 +1,6 @@
 """Who schedules, who works, and whether anything changed: for the admin's pages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -115,6 +116,21 @@ async def producers(db: Database) -> list[Producer]:
     return [Producer(**record) for record in records]
 
 
+async def producer_of(db: Database, attempted_by: Sequence[str | None]) -> Producer | None:
+    """Read the producer that a job names; None if it is gone, or another program's."""
+    record = await db.fetchrow(
+        """
+        SELECT
+          node, name, pid, version, queue, state, paused, local_limit, running, started_at, heartbeat_at,
+          clock_timestamp() - heartbeat_at AS silent
+        FROM qj_producers
+        WHERE uuid::text = $1
+        """,
+        attempted_by[1] if len(attempted_by) > 1 else None,
+    )
+    return Producer(**record) if record else None
+
+
 async def unserved_queues(db: Database) -> list[str]:
     """Name the queues of active schedules that no live worker takes jobs from."""
     records = await db.fetch(
@@ -135,6 +151,18 @@ async def unserved_queues(db: Database) -> list[str]:
         """
     )
     return [record["queue"] for record in records]
+
+
+async def activity(db: Database) -> int:
+    """Count the changes ever made to jobs, schedules and ticks, from the server's statistics; costs no scan."""
+    changes: int | None = await db.fetchval(
+        """
+        SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint
+        FROM pg_stat_user_tables
+        WHERE relid IN ('oban_jobs'::regclass, 'qj_schedules'::regclass, 'qj_ticks'::regclass)
+        """
+    )
+    return changes or 0
 
 
 async def limit_reads(db: Database, *, milliseconds: int) -> None:

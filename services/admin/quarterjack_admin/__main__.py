@@ -1,0 +1,75 @@
+"""Run `quarterjack-admin`: serve the pages, or make a one-time sign-in link."""
+
+import argparse
+import asyncio
+import secrets
+import sys
+from datetime import timedelta
+
+import asyncpg
+from aiohttp import web
+
+from quarterjack import migrate
+from quarterjack.database import UNREACHABLE, connect, from_environment
+from quarterjack.errors import QuarterjackError
+from quarterjack.process import node_name, set_up_logging
+from quarterjack.queries import access
+from quarterjack_admin import config, guard
+
+LINK_LASTS = timedelta(minutes=15)
+
+
+def main() -> None:
+    """Run the command line."""
+    options = _parser().parse_args()
+    try:
+        options.run(options)
+    except QuarterjackError as error:
+        sys.exit(f"quarterjack-admin: {error}")
+    except (*UNREACHABLE, asyncpg.InvalidAuthorizationSpecificationError) as error:
+        sys.exit(f"quarterjack-admin: cannot reach the database: {error}")
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from quarterjack_admin.app import make_app
+
+    set_up_logging()
+    chosen = config.read(node=node_name(), host=options.host, port=options.port)
+    web.run_app(make_app(chosen), host=chosen.host, port=chosen.port, access_log=None, print=None)
+
+
+def _sign_in_link(options: argparse.Namespace) -> None:
+    token = asyncio.run(_make_link())
+    print(f"{options.base_url.rstrip('/')}/link/{token}")
+
+
+async def _make_link() -> str:
+    token = secrets.token_urlsafe(32)
+    connection = await connect(from_environment(), name="quarterjack-admin sign-in-link")
+    try:
+        await migrate.check(connection)
+        await access.make_link(connection, guard.digest(token), lasts=LINK_LASTS)
+    finally:
+        await connection.close()
+    return token
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quarterjack-admin",
+        description=__doc__,
+        epilog="environment: DATABASE_URL, DATABASE_DIRECT_URL, QUARTERJACK_SCHEMA, QUARTERJACK_NODE, "
+        "QUARTERJACK_PUBLIC_URL, QUARTERJACK_ALLOW_PLAIN_HTTP, QUARTERJACK_TELEMETRY, QUARTERJACK_LOG",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen, default 127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080, help="default 8080")
+    parser.set_defaults(run=_serve)
+    verbs = parser.add_subparsers()
+    link = verbs.add_parser("sign-in-link", help="print a link that signs an admin in, once")
+    link.add_argument("--base-url", required=True, metavar="URL", help="the page's address")
+    link.set_defaults(run=_sign_in_link)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

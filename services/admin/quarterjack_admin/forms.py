@@ -1,0 +1,155 @@
+"""What an admin may send: each form is checked once, here, and every field says what is wrong with it."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+import jsonschema
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from referencing.exceptions import Unresolvable
+
+from quarterjack import cron
+from quarterjack.client import encode_object
+from quarterjack.errors import JobInvalid
+from quarterjack.model import JobType, Schedule
+
+LABELS = {
+    "cron": "Cron",
+    "timezone": "Time zone",
+    "args": "Arguments",
+    "queue": "Queue",
+    "priority": "Priority",
+    "max_attempts": "Attempts",
+    "tags": "Tags",
+    "catchup_hours": "Catch-up window",
+    "catchup_limit": "Catch-up limit",
+    "description": "Description",
+    "reason": "Reason",
+}
+DEEPEST = 32
+
+
+class ScheduleForm(BaseModel):
+    """An edit of a schedule; times in hours."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    cron: Annotated[str, Field(min_length=1, max_length=300)]
+    timezone: Annotated[str, Field(min_length=1, max_length=100)]
+    dst: Literal["once", "skip", "both"]
+    args: dict[str, Any]
+    queue: Annotated[str, Field(min_length=1, max_length=127)]
+    priority: Annotated[int, Field(ge=0, le=9)]
+    max_attempts: Annotated[int, Field(ge=1, le=1000)]
+    tags: list[Annotated[str, Field(min_length=1, max_length=255)]]
+    catchup: Literal["skip", "last", "all"]
+    catchup_hours: Annotated[float, Field(gt=0, le=87_600, allow_inf_nan=False)]
+    catchup_limit: Annotated[int, Field(ge=1, le=100_000)]
+    overlap: Literal["allow", "skip"]
+    description: Annotated[str, Field(max_length=2_000)]
+
+    @field_validator("args", mode="before")
+    @classmethod
+    def _read_args(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            read = json.loads(value or "{}", object_pairs_hook=_without_repeats)
+        except RecursionError as error:
+            raise ValueError(f"nested deeper than {DEEPEST} levels") from error
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+            ) from error
+        if not isinstance(read, dict):
+            raise ValueError('give an object, as in {"region": "eu"}')
+        try:
+            encode_object("args", read)
+        except JobInvalid as error:
+            raise ValueError(str(error)) from error
+        return read
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _read_tags(cls, value: object) -> object:
+        if isinstance(value, str):
+            parts = [part.strip().lower() for part in value.split(",")]
+            return list(dict.fromkeys(part for part in parts if part))
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _check_zone(cls, value: str) -> str:
+        cron.zone(value)
+        return value
+
+    @field_validator("cron")
+    @classmethod
+    def _check_cron(cls, value: str) -> str:
+        cron.parse(value)
+        return value
+
+    def columns(self) -> dict[str, Any]:
+        """Give the values as the table holds them."""
+        values = self.model_dump(exclude={"catchup_hours"})
+        return values | {"catchup_window": timedelta(hours=self.catchup_hours)}
+
+
+def fields_of(schedule: Schedule) -> dict[str, str]:
+    """Give a schedule as the texts of its form."""
+    return {
+        "cron": schedule.cron,
+        "timezone": schedule.timezone,
+        "dst": schedule.dst,
+        "args": json.dumps(schedule.args, indent=2, ensure_ascii=False),
+        "queue": schedule.queue,
+        "priority": str(schedule.priority),
+        "max_attempts": str(schedule.max_attempts),
+        "tags": ", ".join(schedule.tags),
+        "catchup": schedule.catchup,
+        "catchup_hours": f"{schedule.catchup_window.total_seconds() / 3600:g}",
+        "catchup_limit": str(schedule.catchup_limit),
+        "overlap": schedule.overlap,
+        "description": schedule.description,
+    }
+
+
+def read(
+    given: Mapping[str, str], job_type: JobType | None
+) -> tuple[ScheduleForm | None, dict[str, str]]:
+    """Check a form: the values, or what is wrong by field."""
+    try:
+        form = ScheduleForm.model_validate(dict(given))
+    except ValidationError as error:
+        return None, {
+            str(problem["loc"][0]): _plain(problem["msg"])
+            for problem in reversed(error.errors(include_url=False, include_context=False))
+        }
+    if job_type is not None and (problem := _misfit(form.args, job_type.args_schema)):
+        return None, {"args": problem}
+    return form, {}
+
+
+def _misfit(args: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
+    """Say what the job type would not take; a schema that is none of ours is no obstacle."""
+    try:
+        validator = jsonschema.Draft202012Validator(dict(schema))
+        problem = jsonschema.exceptions.best_match(validator.iter_errors(dict(args)))
+    except (jsonschema.SchemaError, Unresolvable):
+        return None
+    if problem is None:
+        return None
+    where = ".".join(map(str, problem.absolute_path))
+    return f"{where}: {problem.message}"[:500] if where else problem.message[:500]
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) != len(pairs):
+        raise ValueError("a key is given twice")
+    return read

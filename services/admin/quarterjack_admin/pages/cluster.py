@@ -1,0 +1,50 @@
+"""Who schedules and who works."""
+
+from datetime import timedelta
+
+from aiohttp import web
+
+from quarterjack.queries import cluster
+from quarterjack_admin.keys import reading
+from quarterjack_admin.permissions import requires
+from quarterjack_admin.render import look_around, page
+
+TERMS = 20
+MISSING_AFTER = timedelta(seconds=3)
+SILENT_AFTER = timedelta(seconds=5)
+SKEWED = timedelta(seconds=2)
+
+
+@requires("view")
+async def show(request: web.Request) -> web.Response:
+    """Show replicas, the lease, the terms and the workers."""
+    async with reading(request) as db:
+        shell = await look_around(db)
+        lease = await cluster.lease(db)
+        peers = await cluster.peers(db)
+        terms = await cluster.terms(db, limit=TERMS)
+        producers = await cluster.producers(db)
+    return page(
+        request,
+        "cluster.html",
+        shell=shell,
+        lease=lease,
+        peers=[
+            {
+                "peer": peer,
+                "leads": lease is not None and lease.led and lease.holder == peer.uuid,
+                "missing": shell.now - peer.heartbeat_at > MISSING_AFTER,
+                "skewed": abs(peer.clock_offset) > SKEWED,
+            }
+            for peer in peers
+        ],
+        terms=terms,
+        producers=[
+            {"producer": each, "silent": each.silent > SILENT_AFTER and each.state != "dead"}
+            for each in producers
+        ],
+        nodes=len({each.node for each in producers}),
+    )
+
+
+ROUTES = [web.get("/cluster", show)]

@@ -1,0 +1,111 @@
+"""One job: its way through the states, its attempts and errors, its arguments."""
+
+from typing import Any
+
+from aiohttp import web
+
+from quarterjack.model import Job, JobState
+from quarterjack.queries import cluster, jobs, schedules
+from quarterjack_admin.keys import reading
+from quarterjack_admin.pages.runs import ended_at
+from quarterjack_admin.paging import read_number
+from quarterjack_admin.permissions import requires
+from quarterjack_admin.redaction import redact, scrub
+from quarterjack_admin.render import look_around, page
+
+FOLDED_AFTER = 12
+RETRIABLE = (
+    JobState.SCHEDULED,
+    JobState.RETRYABLE,
+    JobState.SUSPENDED,
+    JobState.COMPLETED,
+    JobState.CANCELLED,
+    JobState.DISCARDED,
+)
+CANCELLABLE = (
+    JobState.AVAILABLE,
+    JobState.SCHEDULED,
+    JobState.RETRYABLE,
+    JobState.SUSPENDED,
+    JobState.EXECUTING,
+)
+
+
+async def find_job(request: web.Request, db: Any) -> Job:
+    """Read the job of the address, or answer that there is none."""
+    id = read_number(request.match_info["id"])
+    job = await jobs.find(db, id) if id is not None else None
+    if job is None:
+        raise web.HTTPNotFound(
+            reason="Gone",
+            text="There is no such job. It never was, or it was pruned after its end.",
+        )
+    return job
+
+
+@requires("view")
+async def show(request: web.Request) -> web.Response:
+    """Show a job."""
+    async with reading(request) as db:
+        shell = await look_around(db)
+        job = await find_job(request, db)
+        job_type = await schedules.job_type(db, job.worker)
+        producer = await cluster.producer_of(db, job.attempted_by) if job.attempted_by else None
+    paths = job_type.redacted if job_type else ()
+    return page(
+        request,
+        "job.html",
+        shell=shell,
+        job=job,
+        job_type=job_type,
+        steps=_steps(job),
+        ended_at=ended_at(job),
+        attempts=[_attempt(error) for error in reversed(job.errors)],
+        args=redact(job.args, paths),
+        meta=redact(job.meta),
+        warning=job.meta.get("warning"),
+        producer=producer,
+        schedule_name=_text(job.meta.get("cron_name")),
+        trigger=_trigger(job),
+        retriable=job.state in RETRIABLE,
+        cancellable=job.state in CANCELLABLE,
+        fresh=request.query.get("from") == "run",
+    )
+
+
+def _steps(job: Job) -> list[dict[str, object]]:
+    """Give the states it went through, each with its time."""
+    steps: list[dict[str, object]] = [{"state": "inserted", "at": job.inserted_at}]
+    if job.scheduled_at != job.inserted_at:
+        steps.append({"state": "due", "at": job.scheduled_at})
+    if job.attempted_at is not None:
+        steps.append({"state": "started", "at": job.attempted_at})
+    if end := ended_at(job):
+        steps.append({"state": job.state.value, "at": end})
+    return steps
+
+
+def _attempt(error: dict[str, Any]) -> dict[str, object]:
+    text = scrub(str(error.get("error", "")))
+    first, _, rest = text.partition("\n")
+    return {
+        "attempt": error.get("attempt", "–"),
+        "at": _text(error.get("at")),
+        "first": first,
+        "rest": rest.strip("\n"),
+        "lines": rest.count("\n"),
+    }
+
+
+def _trigger(job: Job) -> str:
+    by = _text(job.meta.get("triggered_by"))
+    if job.meta.get("trigger") == "manual":
+        return f"by {by}, with Run now" if by else "with Run now"
+    return "by its schedule" if job.meta.get("cron") else "by an application"
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+ROUTES = [web.get(r"/jobs/{id:\d+}", show)]

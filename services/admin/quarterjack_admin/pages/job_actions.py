@@ -1,0 +1,72 @@
+"""Retry and cancel a job: acting on one that has changed meanwhile changes nothing, and says so."""
+
+import json
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from quarterjack.database import Connection
+from quarterjack.model import Job, JobState
+from quarterjack.queries import access, jobs, runs
+from quarterjack_admin.keys import session_of, writing
+from quarterjack_admin.pages.job import find_job
+from quarterjack_admin.permissions import requires
+from quarterjack_admin.render import page
+
+Act = Callable[[Connection, Job], Awaitable[bool]]
+
+
+@requires("jobs.retry")
+async def retry(request: web.Request) -> web.Response:
+    """Make a job available again, under its own id."""
+    return await _act(request, "retry job", _retry)
+
+
+@requires("jobs.cancel")
+async def cancel(request: web.Request) -> web.Response:
+    """Cancel a job; one that runs is asked to stop and stays executing until it has."""
+    return await _act(request, "cancel job", _cancel)
+
+
+async def _retry(db: Connection, job: Job) -> bool:
+    done = await runs.retry(db, job.id, state=job.state)
+    if done:
+        await jobs.ring(db, [job.queue])
+    return done
+
+
+async def _cancel(db: Connection, job: Job) -> bool:
+    if job.state is JobState.EXECUTING:
+        await runs.signal(db, json.dumps({"action": "pkill", "job_id": job.id}))
+        return True
+    return await runs.cancel(db, job.id, state=job.state)
+
+
+async def _act(request: web.Request, action: str, act: Act) -> web.Response:
+    """Act on the state that was seen; a job that has left it is left as it is."""
+    given, session = await request.post(), session_of(request)
+    seen = str(given.get("state", ""))
+    async with writing(request) as db:
+        job = await find_job(request, db)
+        held = await runs.hold(db, job.id)
+        done = held is not None and held.state == seen and await act(db, held)
+        await access.record(
+            db,
+            actor=session.name,
+            action=action,
+            address=request.remote or "",
+            target=str(job.id),
+            before={"state": job.state},
+            result="ok" if done else "conflict",
+        )
+    if not done:
+        state = held.state if held else "gone"
+        said = f"Job {job.id} is {state} by now. Nothing was changed."
+        return page(request, "error.html", status=409, title="It has changed", said=said)
+    return web.Response(status=303, headers={"Location": f"/jobs/{job.id}"})
+
+
+ROUTES = [
+    web.post(r"/jobs/{id:\d+}/retry", retry),
+    web.post(r"/jobs/{id:\d+}/cancel", cancel),
+]

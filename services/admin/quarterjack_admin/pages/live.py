@@ -1,0 +1,48 @@
+"""The stream of one open page: a number for every change, at most one a second."""
+
+import asyncio
+from contextlib import suppress
+
+from aiohttp import web
+
+from quarterjack.database import LOST
+from quarterjack.queries import access
+from quarterjack_admin.guard import IDLE
+from quarterjack_admin.keys import HUB, POOL, session_of
+from quarterjack_admin.permissions import requires
+
+AT_MOST_EVERY = 1.0
+HEARTBEAT = 10.0
+
+
+@requires("view")
+async def stream(request: web.Request) -> web.StreamResponse:
+    """Send `changed` events until the page or its session is gone."""
+    hub, session = request.app[HUB], session_of(request)
+    with hub.stream(session.token_hash) as allowed:
+        if not allowed:
+            raise web.HTTPTooManyRequests(headers={"Retry-After": "10"})
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+        )
+        await response.prepare(request)
+        with suppress(*LOST):
+            await _send(request, response, session.token_hash)
+    return response
+
+
+async def _send(request: web.Request, response: web.StreamResponse, token_hash: bytes) -> None:
+    hub, pool = request.app[HUB], request.app[POOL]
+    seen = hub.version
+    await response.write(b": hello\n\n")
+    while await access.find_session(pool, token_hash, idle=IDLE) is not None:
+        version = await hub.next_after(seen, within=HEARTBEAT)
+        if version == seen:
+            await response.write(b": still here\n\n")
+            continue
+        seen = version
+        await response.write(b"event: changed\ndata: %d\n\n" % seen)
+        await asyncio.sleep(AT_MOST_EVERY)
+
+
+ROUTES = [web.get("/events", stream)]

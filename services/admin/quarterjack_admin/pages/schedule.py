@@ -1,0 +1,107 @@
+"""One schedule: what it means, when it runs, how it did, what changed."""
+
+from typing import Any
+
+from aiohttp import web
+
+from quarterjack.database import Connection
+from quarterjack.model import Schedule
+from quarterjack.queries import cluster, runs, schedules
+from quarterjack_admin import standing
+from quarterjack_admin.keys import reading
+from quarterjack_admin.paging import Page, read_number
+from quarterjack_admin.permissions import requires
+from quarterjack_admin.preview import preview
+from quarterjack_admin.redaction import redact, scrub
+from quarterjack_admin.render import look_around, page
+
+PAGE = 20
+CHART = 60
+CHANGES = 20
+FOLLOWED = (
+    *("cron", "timezone", "dst", "args", "queue", "priority", "max_attempts", "tags", "catchup"),
+    *("catchup_window", "catchup_limit", "overlap", "description", "uniqueness", "worker"),
+    *("paused_at", "resume_at"),
+)
+
+
+async def find_schedule(request: web.Request, db: Connection) -> Schedule:
+    """Read the schedule of the address, or answer that there is none."""
+    schedule = await schedules.find(db, request.match_info["name"])
+    if schedule is None:
+        raise web.HTTPNotFound(reason="Gone", text="There is no such schedule. It may be deleted.")
+    return schedule
+
+
+@requires("view")
+async def show(request: web.Request) -> web.Response:
+    """Show a schedule and a page of its runs."""
+    edge, back = read_number(request.query.get("before")), read_number(request.query.get("after"))
+    async with reading(request) as db:
+        shell = await look_around(db)
+        schedule = await find_schedule(request, db)
+        if back is not None:
+            ids = await runs.of_schedule_back(
+                db, schedule.name, state=None, edge=back, limit=PAGE + 1
+            )
+            listed = Page.backwards(ids, PAGE)
+        else:
+            ids = await runs.of_schedule(db, schedule.name, state=None, edge=edge, limit=PAGE + 1)
+            listed = Page.forwards(ids, PAGE, first=edge is None)
+        jobs = await runs.read(db, listed.ids)
+        latest = (await runs.latest(db, [schedule.name], each=CHART))[schedule.name]
+        missed = await runs.not_enqueued(db, schedule.id, before=None, limit=PAGE)
+        versions = await schedules.versions(db, schedule.id, limit=CHANGES + 1)
+        job_type = await schedules.job_type(db, schedule.worker)
+        lease = await cluster.lease(db)
+    meaning = standing.meaning(schedule)
+    coming = preview(schedule.cron, schedule.timezone, schedule.dst, shell.now)
+    return page(
+        request,
+        "schedule.html",
+        shell=shell,
+        schedule=schedule,
+        meaning=meaning,
+        standing=standing.status(schedule, shell.now, led=lease is not None and lease.led),
+        applied=standing.applied(schedule),
+        coming=coming,
+        chart=standing.chart(latest),
+        warning=_warning(jobs),
+        jobs=jobs,
+        listed=listed,
+        missed=missed,
+        changes=_changes(versions),
+        job_type=job_type,
+        args=redact(schedule.args, job_type.redacted if job_type else ()),
+        error_of=lambda job: scrub(str(job.errors[-1].get("error", "")).partition("\n")[0][:300]),
+    )
+
+
+def _warning(jobs: list[Any]) -> str | None:
+    """Give what the newest run that ended had to warn about."""
+    for job in jobs:
+        if job.state == "completed":
+            text = job.meta.get("warning")
+            return text if isinstance(text, str) else None
+    return None
+
+
+def _changes(versions: list[schedules.Version]) -> list[dict[str, Any]]:
+    """Pair each version with the one before it."""
+    changes = []
+    for version, before in zip(versions, [*versions[1:], None], strict=True):
+        old = before.definition if before else {}
+        fields = [
+            {
+                "name": name,
+                "old": redact(old.get(name)),
+                "new": redact(version.definition.get(name)),
+            }
+            for name in FOLLOWED
+            if before and old.get(name) != version.definition.get(name)
+        ]
+        changes.append({"version": version, "fields": fields, "first": version.version == 1})
+    return changes[:CHANGES]
+
+
+ROUTES = [web.get("/schedules/{name}", show)]

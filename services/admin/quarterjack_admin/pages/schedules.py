@@ -1,0 +1,60 @@
+"""The list of schedules."""
+
+from aiohttp import web
+
+from quarterjack.queries import cluster, runs, schedules
+from quarterjack_admin import standing
+from quarterjack_admin.keys import reading
+from quarterjack_admin.permissions import requires
+from quarterjack_admin.render import look_around, page
+
+PAGE = 100
+BARS = 30
+STATES = ("all", "active", "paused", "late")
+
+
+@requires("view")
+async def show(request: web.Request) -> web.Response:
+    """List schedules with what they mean, how they did and when they run next."""
+    search = request.query.get("q", "").strip()[:200]
+    state = request.query.get("state", "all")
+    state = state if state in STATES else "all"
+    number = _page_number(request.query.get("page", "1"))
+    async with reading(request) as db:
+        shell = await look_around(db)
+        listed = await schedules.page(
+            db, search=search, state=state, limit=PAGE, offset=(number - 1) * PAGE
+        )
+        names = [schedule.name for schedule in listed.schedules]
+        latest = await runs.latest(db, names, each=BARS)
+        lease = await cluster.lease(db)
+    led = lease is not None and lease.led
+    rows = [
+        {
+            "schedule": schedule,
+            "meaning": standing.meaning(schedule),
+            "status": standing.status(schedule, shell.now, led=led),
+            "chart": standing.chart(latest[schedule.name]),
+            "last": latest[schedule.name][0] if latest[schedule.name] else None,
+        }
+        for schedule in listed.schedules
+    ]
+    return page(
+        request,
+        "schedules.html",
+        shell=shell,
+        rows=rows,
+        listed=listed,
+        search=search,
+        state=state,
+        states=STATES,
+        number=number,
+        pages=max(1, -(-listed.total // PAGE)),
+    )
+
+
+def _page_number(text: str) -> int:
+    return min(max(int(text), 1), 10_000) if text.isdecimal() and len(text) < 9 else 1
+
+
+ROUTES = [web.get("/schedules", show)]
