@@ -95,11 +95,12 @@ async def answer(request: web.Request, handler: Next) -> web.StreamResponse:
         raise
     except AWAY as error:
         log.warning("the database is away: %s", type(error).__name__)
+        again = {"Refresh": "3"} if request.method == "GET" else {}
         return page(
             request,
             "away.html",
             status=503,
-            headers={"Retry-After": "2"},
+            headers={"Retry-After": "2", **again},
             slow=isinstance(error, asyncpg.QueryCanceledError),
         )
     except Exception:

@@ -14,7 +14,7 @@ from quarterjack_admin.events import Hub
 from quarterjack_admin.keys import CONFIG, HUB, LIMITS, PASSWORDS, POOL, TELEMETRY
 from quarterjack_admin.limits import Limits
 from quarterjack_admin.pages import (
-    actions,
+    catalogue,
     cluster,
     edit,
     health,
@@ -22,6 +22,8 @@ from quarterjack_admin.pages import (
     job_actions,
     live,
     new,
+    pause,
+    run,
     runs,
     schedule,
     schedules,
@@ -33,7 +35,22 @@ from quarterjack_admin.permissions import check_routes
 LARGEST_BODY = 256 * 1024
 PATIENCE = 60.0
 POOL_SIZE = 5
-PAGES = (actions, cluster, edit, health, job, job_actions, live, new, runs, schedule, schedules, sign_in)
+PAGES = (
+    catalogue,
+    cluster,
+    edit,
+    health,
+    job,
+    job_actions,
+    live,
+    new,
+    pause,
+    run,
+    runs,
+    schedule,
+    schedules,
+    sign_in,
+)
 
 
 def make_app(config: Config) -> web.Application:

@@ -6,15 +6,25 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import jsonschema
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 from referencing.exceptions import Unresolvable
 
 from quarterjack import cron
 from quarterjack.client import encode_object
-from quarterjack.errors import JobInvalid
 from quarterjack.model import JobType, Schedule
+from quarterjack_admin.redaction import redact, restore
 
 LABELS = {
+    "name": "Name",
+    "worker": "Job",
     "cron": "Cron",
     "timezone": "Time zone",
     "args": "Arguments",
@@ -27,7 +37,26 @@ LABELS = {
     "description": "Description",
     "reason": "Reason",
 }
-DEEPEST = 32
+
+
+def _read_args(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        read = json.loads(value or "{}", object_pairs_hook=_without_repeats)
+        if not isinstance(read, dict):
+            raise ValueError('give an object, as in {"region": "eu"}')
+        encode_object("args", read)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"not JSON: {error.msg} in {where}") from error
+    return read
+
+
+Args = Annotated[dict[str, Any], BeforeValidator(_read_args)]
+ARGS: TypeAdapter[dict[str, Any]] = TypeAdapter(Args)
 
 
 class ScheduleForm(BaseModel):
@@ -38,7 +67,7 @@ class ScheduleForm(BaseModel):
     cron: Annotated[str, Field(min_length=1, max_length=300)]
     timezone: Annotated[str, Field(min_length=1, max_length=100)]
     dst: Literal["once", "skip", "both"]
-    args: dict[str, Any]
+    args: Args
     queue: Annotated[str, Field(min_length=1, max_length=127)]
     priority: Annotated[int, Field(ge=0, le=9)]
     max_attempts: Annotated[int, Field(ge=1, le=1000)]
@@ -48,27 +77,6 @@ class ScheduleForm(BaseModel):
     catchup_limit: Annotated[int, Field(ge=1, le=100_000)]
     overlap: Literal["allow", "skip"]
     description: Annotated[str, Field(max_length=2_000)]
-
-    @field_validator("args", mode="before")
-    @classmethod
-    def _read_args(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            read = json.loads(value or "{}", object_pairs_hook=_without_repeats)
-        except RecursionError as error:
-            raise ValueError(f"nested deeper than {DEEPEST} levels") from error
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
-            ) from error
-        if not isinstance(read, dict):
-            raise ValueError('give an object, as in {"region": "eu"}')
-        try:
-            encode_object("args", read)
-        except JobInvalid as error:
-            raise ValueError(str(error)) from error
-        return read
 
     @field_validator("tags", mode="before")
     @classmethod
@@ -96,13 +104,14 @@ class ScheduleForm(BaseModel):
         return values | {"catchup_window": timedelta(hours=self.catchup_hours)}
 
 
-def fields_of(schedule: Schedule) -> dict[str, str]:
-    """Give a schedule as the texts of its form."""
+def fields_of(schedule: Schedule, job_type: JobType | None) -> dict[str, str]:
+    """Give a schedule as the texts of its form; secrets in its args are hidden."""
+    args = redact(schedule.args, job_type.redacted if job_type else ())
     return {
         "cron": schedule.cron,
         "timezone": schedule.timezone,
         "dst": schedule.dst,
-        "args": json.dumps(schedule.args, indent=2, ensure_ascii=False),
+        "args": json.dumps(args, indent=2, ensure_ascii=False),
         "queue": schedule.queue,
         "priority": str(schedule.priority),
         "max_attempts": str(schedule.max_attempts),
@@ -115,10 +124,29 @@ def fields_of(schedule: Schedule) -> dict[str, str]:
     }
 
 
+def defaults(job_type: JobType | None) -> dict[str, str]:
+    """Give the form of a schedule that does not exist yet."""
+    return {
+        "cron": "0 * * * *",
+        "timezone": "Etc/UTC",
+        "dst": "once",
+        "args": "{}",
+        "queue": job_type.queue if job_type else "default",
+        "priority": str(job_type.priority if job_type else 0),
+        "max_attempts": str(job_type.max_attempts if job_type else 20),
+        "tags": ", ".join(job_type.tags) if job_type else "",
+        "catchup": "last",
+        "catchup_hours": "24",
+        "catchup_limit": "100",
+        "overlap": "skip",
+        "description": job_type.description.partition("\n")[0] if job_type else "",
+    }
+
+
 def read(
-    given: Mapping[str, str], job_type: JobType | None
+    given: Mapping[str, str], job_type: JobType | None, stored_args: Mapping[str, Any]
 ) -> tuple[ScheduleForm | None, dict[str, str]]:
-    """Check a form: the values, or what is wrong by field."""
+    """Check a form: the values, or what is wrong by field; hidden args are those that are stored."""
     try:
         form = ScheduleForm.model_validate(dict(given))
     except ValidationError as error:
@@ -126,9 +154,27 @@ def read(
             str(problem["loc"][0]): _plain(problem["msg"])
             for problem in reversed(error.errors(include_url=False, include_context=False))
         }
+    form.args = restore(form.args, stored_args)
     if job_type is not None and (problem := _misfit(form.args, job_type.args_schema)):
         return None, {"args": problem}
     return form, {}
+
+
+def read_args(text: str, job_type: JobType) -> tuple[dict[str, Any], str | None]:
+    """Check the args of one job: the object, and what is wrong with it."""
+    try:
+        args = ARGS.validate_python(text)
+    except ValidationError as error:
+        return {}, _plain(error.errors(include_url=False, include_context=False)[0]["msg"])
+    return args, _misfit(args, job_type.args_schema)
+
+
+def properties_of(job_type: JobType | None) -> dict[str, Any]:
+    """Give the args that a job type describes, by name, to be shown beside the field."""
+    schema = job_type.args_schema if job_type else {}
+    name = str(schema.get("$ref", "")).rpartition("/")[2]
+    properties = schema.get("$defs", {}).get(name, schema).get("properties")
+    return properties if isinstance(properties, dict) else {}
 
 
 def _misfit(args: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:

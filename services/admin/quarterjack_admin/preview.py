@@ -48,6 +48,7 @@ def preview(expression: str, zone_name: str, dst: str, now: datetime) -> Preview
         parsed = cron.parse(expression)
     except cron.CronError as error:
         return Preview(field="cron", error=str(error))
+    dst = dst if dst in cron.DST_POLICIES else "once"
     coming: list[Coming] = []
     at = parsed.next_after(now, zone, dst)
     while at is not None and len(coming) < SHOWN:

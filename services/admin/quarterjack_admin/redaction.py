@@ -1,4 +1,4 @@
-"""Keep secrets off the pages: what is named like one, and what the job type names."""
+"""Keep secrets off the pages: what is named like one, looks like one, or the job type names."""
 
 import re
 from collections.abc import Sequence
@@ -27,7 +27,20 @@ def redact(value: Any, paths: Sequence[str] = (), *, at: str = "", depth: int = 
         }
     if isinstance(value, list):
         return [redact(each, paths, at=at, depth=depth + 1) for each in value]
-    return scrub(value) if isinstance(value, str) else value
+    return HIDDEN if isinstance(value, str) and scrub(value) != value else value
+
+
+def restore(value: Any, stored: Any) -> Any:
+    """Put back what a form showed as hidden and nobody changed."""
+    if value == HIDDEN:
+        return value if stored is None else stored
+    if isinstance(value, dict):
+        known = stored if isinstance(stored, dict) else {}
+        return {key: restore(each, known.get(key)) for key, each in value.items()}
+    if isinstance(value, list):
+        padded = [*(stored if isinstance(stored, list) else []), *[None] * len(value)]
+        return [restore(each, old) for each, old in zip(value, padded, strict=False)]
+    return value
 
 
 def scrub(text: str) -> str:

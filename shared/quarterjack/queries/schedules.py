@@ -1,6 +1,6 @@
 """Schedules and the catalogue as an admin sees and edits them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -239,6 +239,22 @@ async def version(db: Database, schedule_id: int, number: int) -> Version | None
         number,
     )
     return Version(**record) if record else None
+
+
+async def names_by_worker(db: Database, workers: Sequence[str]) -> dict[str, list[str]]:
+    """Name the schedules of each worker, at most 20 each."""
+    records = await db.fetch(
+        """
+        SELECT w.worker, s.name
+        FROM unnest($1::text[]) AS w (worker)
+        CROSS JOIN LATERAL (SELECT name FROM qj_schedules WHERE worker = w.worker ORDER BY name LIMIT 20) AS s
+        """,
+        list(workers),
+    )
+    names: dict[str, list[str]] = {}
+    for record in records:
+        names.setdefault(record["worker"], []).append(record["name"])
+    return names
 
 
 async def job_types(db: Database) -> list[JobType]:

@@ -15,7 +15,7 @@ from quarterjack_admin.pages.schedule import find_schedule
 from quarterjack_admin.paging import read_number
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.preview import preview
-from quarterjack_admin.render import look_around, page, schedule_path
+from quarterjack_admin.render import Shell, look_around, page, schedule_path
 
 PRESETS = (
     ("Every minute", "* * * * *"),
@@ -26,6 +26,7 @@ PRESETS = (
     ("Weekdays", "30 6 * * MON-FRI"),
     ("Weekly", "0 6 * * MON"),
 )
+FIELDS = tuple(forms.ScheduleForm.model_fields)
 LONGEST_REASON = 500
 
 
@@ -34,7 +35,8 @@ async def show(request: web.Request) -> web.Response:
     """Show the form with the present values."""
     async with reading(request) as db:
         schedule = await find_schedule(request, db)
-    return await _form(request, schedule, fields_of(schedule))
+        job_type = await schedules.job_type(db, schedule.worker)
+    return await _form(request, schedule, job_type, fields_of(schedule, job_type))
 
 
 @requires("view")
@@ -45,7 +47,7 @@ async def look_ahead(request: web.Request) -> web.Response:
     coming = preview(
         str(given.get("cron", ""))[:300],
         str(given.get("timezone", ""))[:100],
-        _dst(str(given.get("dst", ""))),
+        str(given.get("dst", "")),
         now,
     )
     return page(request, "_preview.html", coming=coming, now=now)
@@ -54,49 +56,79 @@ async def look_ahead(request: web.Request) -> web.Response:
 @requires("schedules.edit")
 async def save(request: web.Request) -> web.Response:
     """Store a new version if nobody else has stored one meanwhile."""
-    given, session = await request.post(), session_of(request)
-    typed = {name: str(given.get(name, "")) for name in fields_of_names()}
-    reason = str(given.get("reason", "")).strip()[:LONGEST_REASON]
-    base = read_number(str(given.get("version", "")))
+    typed, reason = await read_typed(request)
+    base = read_number(str((await request.post()).get("version", "")))
     async with reading(request) as db:
         schedule = await find_schedule(request, db)
         job_type = await schedules.job_type(db, schedule.worker)
         base_fields = await _fields_at(db, schedule, base)
-    form, errors = forms.read(typed, job_type)
-    if form is None or base is None:
-        return await _form(request, schedule, typed, errors=errors, reason=reason, base=base)
+    form, errors = forms.read(typed, job_type, schedule.args)
+    preview_only = (await request.post()).get("act") == "preview"
+    if form is None or base is None or preview_only:
+        return await _form(
+            request, schedule, job_type, typed, errors=errors, reason=reason, base=base
+        )
     async with writing(request) as db:
         held = await schedules.hold(db, schedule.name)
-        conflict = held is None or held.version != base
-        if held is not None and not conflict:
+        after = None
+        if held is not None and held.version == base:
             await schedules.give_reason(db, reason)
-            after = await schedules.update(db, held.id, form.columns(), by=session.name)
-        else:
-            after = None
+            after = await schedules.update(db, held.id, form.columns(), by=session_of(request).name)
         await access.record(
             db,
-            actor=session.name,
+            actor=session_of(request).name,
             action="edit schedule",
             address=request.remote or "",
             target=schedule.name,
-            before=fields_of(held) if held else None,
-            after=fields_of(after) if after else typed,
+            before=fields_of(held, job_type) if held else None,
+            after=fields_of(after, job_type) if after else typed,
             reason=reason,
-            result="conflict" if conflict else "ok",
+            result="ok" if after else "conflict",
         )
-    if conflict:
-        return await _conflict(request, held, typed, base_fields, reason)
+    if after is None:
+        return _conflict(request, held, job_type, typed, base_fields, reason)
     raise web.HTTPSeeOther(schedule_path(schedule.name))
 
 
-def fields_of_names() -> tuple[str, ...]:
-    """Name the fields of the form, in their order."""
-    return tuple(forms.ScheduleForm.model_fields)
+async def read_typed(request: web.Request) -> tuple[dict[str, str], str]:
+    """Give the fields of a schedule's form as they were typed, and the reason."""
+    given = await request.post()
+    typed = {name: str(given.get(name, "")) for name in FIELDS}
+    return typed, str(given.get("reason", "")).strip()[:LONGEST_REASON]
+
+
+def form_page(
+    request: web.Request,
+    template: str,
+    shell: Shell,
+    job_type: JobType | None,
+    typed: dict[str, str],
+    errors: dict[str, str],
+    **context: Any,
+) -> web.Response:
+    """Render a page with the fields of a schedule and what they mean."""
+    return page(
+        request,
+        template,
+        status=422 if errors else 200,
+        shell=shell,
+        job_type=job_type,
+        typed=typed,
+        errors=errors,
+        labels=LABELS,
+        presets=PRESETS,
+        zones=sorted(zone_names()),
+        coming=preview(typed["cron"], typed["timezone"], typed["dst"], shell.now),
+        now=shell.now,
+        properties=forms.properties_of(job_type),
+        **context,
+    )
 
 
 async def _form(
     request: web.Request,
     schedule: Schedule,
+    job_type: JobType | None,
     typed: dict[str, str],
     *,
     errors: dict[str, str] | None = None,
@@ -105,30 +137,23 @@ async def _form(
 ) -> web.Response:
     async with reading(request) as db:
         shell = await look_around(db)
-        job_type = await schedules.job_type(db, schedule.worker)
-    return page(
+    return form_page(
         request,
         "edit.html",
-        status=422 if errors else 200,
-        shell=shell,
+        shell,
+        job_type,
+        typed,
+        errors or {},
         schedule=schedule,
-        job_type=job_type,
-        typed=typed,
-        errors=errors or {},
         reason=reason,
         base=base or schedule.version,
-        labels=LABELS,
-        presets=PRESETS,
-        zones=sorted(zone_names()),
-        coming=preview(typed["cron"], typed["timezone"], _dst(typed["dst"]), shell.now),
-        now=shell.now,
-        schema=_schema(job_type),
     )
 
 
-async def _conflict(
+def _conflict(
     request: web.Request,
     held: Schedule | None,
+    job_type: JobType | None,
     typed: dict[str, str],
     base: dict[str, str],
     reason: str,
@@ -136,7 +161,7 @@ async def _conflict(
     """Show both versions beside what they began with; nothing is saved."""
     if held is None:
         raise web.HTTPNotFound(reason="Gone", text="The schedule was deleted meanwhile.")
-    theirs = fields_of(held)
+    theirs = fields_of(held, job_type)
     rows = [
         {
             "name": name,
@@ -145,7 +170,7 @@ async def _conflict(
             "theirs": theirs[name],
             "differs": _same(typed[name]) != _same(theirs[name]),
         }
-        for name in fields_of_names()
+        for name in FIELDS
         if not _same(typed[name]) == _same(theirs[name]) == _same(base.get(name, typed[name]))
     ]
     return page(
@@ -161,37 +186,21 @@ async def _conflict(
 
 
 async def _fields_at(db: Connection, schedule: Schedule, number: int | None) -> dict[str, str]:
-    """Give the form as it was in a version; empty if that is forgotten."""
+    """Give the plain fields of the form as they were in a version; empty if that is forgotten."""
     version = await schedules.version(db, schedule.id, number) if number is not None else None
     if version is None:
         return {}
     known: dict[str, Any] = version.definition
-    names = ("cron", "timezone", "dst", "queue", "catchup", "overlap", "description")
-    return {name: str(known[name]) for name in names if name in known} | {
-        name: str(known[name])
-        for name in ("priority", "max_attempts", "catchup_limit")
-        if name in known
-    }
+    plain = (name for name in FIELDS if isinstance(known.get(name), str | int))
+    return {name: str(known[name]) for name in plain}
 
 
 def _same(text: str) -> str:
     return "".join(text.split())
 
 
-def _dst(text: str) -> str:
-    return text if text in ("once", "skip", "both") else "once"
-
-
-def _schema(job_type: JobType | None) -> dict[str, Any] | None:
-    """Give the properties that args may have, to be shown beside the field."""
-    if job_type is None:
-        return None
-    properties = job_type.args_schema.get("properties")
-    return properties if isinstance(properties, dict) and properties else None
-
-
 ROUTES = [
     web.get("/schedules/{name}/edit", show),
     web.post("/schedules/{name}/edit", save),
-    web.post("/schedules/{name}/preview", look_ahead),
+    web.post("/preview", look_ahead),
 ]

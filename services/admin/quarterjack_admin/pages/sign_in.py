@@ -191,6 +191,7 @@ async def _form(
         name=name,
         said=said,
         nobody=nobody,
+        origin=str(request.url.origin()),
     )
 
 

@@ -1,0 +1,90 @@
+// What a page does beyond HTML and htmx: say whether it is live, let relative times pass, fill presets in.
+const root = document.documentElement;
+const live = document.getElementById("live");
+const stale = document.getElementById("stale");
+let seen = Date.now();
+let clientAhead = 0;
+
+root.classList.add("js");
+document.querySelectorAll(".menu").forEach((menu) => {
+  document.addEventListener("click", (event) => {
+    if (!menu.contains(event.target)) menu.open = false;
+  });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+});
+
+function say(standing, text) {
+  if (!live || live.dataset.live === standing) return;
+  live.dataset.live = standing;
+  live.textContent = text;
+}
+
+function synchronize() {
+  const main = document.getElementById("main");
+  seen = Date.now();
+  clientAhead = seen - Date.parse(main.dataset.now);
+  stale.hidden = true;
+  if (live) say("on", "Live");
+}
+
+function lose() {
+  document.getElementById("stale-since").textContent = new Date(seen).toLocaleTimeString();
+  stale.hidden = false;
+  say("away", "Reconnecting");
+}
+
+// htmx would swap an error page in; what is on the screen is worth more.
+document.addEventListener("htmx:before:response", (event) => {
+  if (event.target.id === "main" && event.detail.ctx.response.status >= 400) {
+    if (event.detail.ctx.response.status >= 500) lose();
+    if (event.detail.ctx.response.status !== 401) event.preventDefault();
+  }
+});
+document.addEventListener("htmx:error", (event) => {
+  if (event.target.id === "main") lose();
+});
+document.addEventListener("htmx:after:swap", (event) => {
+  if (event.target.id === "main") synchronize();
+});
+document.addEventListener("htmx:sse:error", () => say("away", "Reconnecting"));
+document.addEventListener("htmx:sse:after:connection", () => say("on", "Live"));
+
+// The same words as `away` in words.py.
+function took(seconds) {
+  const [m, h, d] = [60, 3600, 86400].map((unit) => Math.floor(seconds / unit));
+  const two = (large, unit, small, rest) => (small ? `${large} ${unit} ${small} ${rest}` : `${large} ${unit}`);
+  if (m === 0) return seconds < 10 ? `${seconds}.0 s` : `${seconds} s`;
+  if (h === 0) return two(m, "m", seconds % 60, "s");
+  if (d === 0) return two(h, "h", m % 60, "m");
+  return two(d, "d", h % 24, "h");
+}
+
+function away(at) {
+  const seconds = Math.trunc((at - (Date.now() - clientAhead)) / 1000);
+  if (seconds === 0) return "now";
+  return seconds > 0 ? `in ${took(seconds)}` : `${took(-seconds)} ago`;
+}
+
+setInterval(() => {
+  if (document.hidden || !stale.hidden) return;
+  document.querySelectorAll("time.away").forEach((time) => {
+    time.textContent = away(Date.parse(time.dateTime));
+  });
+}, 1000);
+
+document.addEventListener("click", (event) => {
+  const preset = event.target.closest("[data-cron]");
+  if (!preset) return;
+  const field = document.getElementById("cron");
+  field.value = preset.dataset.cron;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+});
+
+synchronize();
+if (live) say("off", "");
+document.getElementById("problems")?.focus();
