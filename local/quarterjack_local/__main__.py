@@ -4,23 +4,34 @@ import argparse
 import asyncio
 import os
 import shutil
+import signal
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from quarterjack.database import Address, from_environment
 from quarterjack.errors import QuarterjackError
 from quarterjack_local import state
-from quarterjack_local.postgres import PostgresFailed, Server
-from quarterjack_local.up import Up
+from quarterjack_local.postgres import Server
+from quarterjack_local.privileges import PostgresFailed
+from quarterjack_local.up import DatabaseRefused, Up
 
 DATABASE = "quarterjack"
+OTHER_ADDRESSES = ("DATABASE_URL_FILE", "DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
+SAID = (QuarterjackError, PostgresFailed, DatabaseRefused, state.Unusable)
 
 
 def main() -> None:
     """Run the command line."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = _parser().parse_args()
     try:
         sys.exit(options.run(options))
-    except (QuarterjackError, PostgresFailed) as error:
+    except SAID as error:
         sys.exit(f"quarterjack-local: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _up(options: argparse.Namespace) -> int:
@@ -30,47 +41,69 @@ def _up(options: argparse.Namespace) -> int:
             running = state.read(path)
             print(f"already running: {running.get('admin_url', 'starting')}", file=sys.stderr)
             return 1
-        server = None if options.database_url else Server(path / "postgres")
-        url = options.database_url or _own_database(server)
-        try:
-            return asyncio.run(
-                Up(
-                    path, url, options.schedulers, options.workers, state.choose_port(options.port)
-                ).run()
-            )
-        finally:
-            if server is not None:
-                server.stop()
+        state.end_leftovers(path)
+        with _database(options.database_url) as url:
+            port = state.choose_port(options.port)
+            up = Up(path, _use(url), options.schedulers, options.workers, port)
+            return asyncio.run(up.run())
 
 
-def _own_database(server: Server | None) -> str:
-    assert server is not None
-    server.start()
-    server.make_database(DATABASE)
-    return server.url(DATABASE)
+@contextmanager
+def _database(url: str | None) -> Iterator[str]:
+    """Give the address that was asked for, or that of an embedded server which stops in the end."""
+    if url:
+        yield url
+        return
+    server = Server(state.directory() / "postgres")
+    try:
+        server.start()
+        server.make_database(DATABASE)
+        yield server.url(DATABASE)
+    finally:
+        server.stop(within=2)
+
+
+def _use(url: str) -> Address:
+    """Make it the services' database, whatever the caller's environment says."""
+    for name in OTHER_ADDRESSES:
+        os.environ.pop(name, None)
+    os.environ["DATABASE_URL"] = url
+    return from_environment()
 
 
 def _psql(options: argparse.Namespace) -> int:
     path = state.directory()
     server = Server(path / "postgres")
-    url = state.read(path).get("database_url")
-    if not url:
-        url = _own_database(server)
     program = server.bin_dir / "psql"
     found = str(program) if program.is_file() else shutil.which("psql")
     if not found:
         raise PostgresFailed("psql was not found: install Debian's postgresql-client")
-    os.execv(found, [found, str(url), *options.arguments])
+    with state.only_one(path) as alone:
+        if alone:
+            server.start()
+            server.make_database(DATABASE)
+        url = server.url(DATABASE) if alone else state.read(path).get("database_url")
+    if url is None:
+        raise state.Unusable("./dev up is still starting: try again in a moment")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    code = subprocess.run([found, url, *options.arguments]).returncode
+    with state.only_one(path) as alone:
+        if alone:
+            server.stop()
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="quarterjack-local", description=__doc__)
     verbs = parser.add_subparsers(required=True)
     up = verbs.add_parser("up", help="run Postgres and all services")
-    up.add_argument("--schedulers", type=_count, default=2, metavar="N")
-    up.add_argument("--workers", type=_count, default=2, metavar="N")
+    up.add_argument("--schedulers", type=_number(0, 50), default=2, metavar="N")
+    up.add_argument("--workers", type=_number(0, 50), default=2, metavar="N")
     up.add_argument(
-        "--port", type=int, default=8080, help="of the admin; the next free one if taken"
+        "--port",
+        type=_number(1, 65_535),
+        default=8080,
+        help="of the admin, default 8080; the next free one if taken",
     )
     up.add_argument(
         "--database-url", metavar="URL", help="use this server instead of the embedded one"
@@ -82,11 +115,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 50:
-        raise argparse.ArgumentTypeError("give a number from 0 to 50")
-    return number
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text) if text.isdecimal() else -1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"give a number from {least} to {most}")
+        return number
+
+    return parse
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ process of that pid names our data directory on its command line.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,8 +23,14 @@ from functools import cache
 from pathlib import Path
 
 from quarterjack.queries import databases
+from quarterjack_local.privileges import (
+    PostgresFailed,
+    command_line,
+    orphans_of,
+    refuse_closed,
+    way_to_run,
+)
 
-NOBODY = ("unshare", "--user", "--map-user=65534", "--map-group=65534")
 INITDB = (
     "--username=postgres",
     "--auth=trust",
@@ -30,10 +38,9 @@ INITDB = (
     "--locale=C.UTF-8",
     "--no-instructions",
 )
-
-
-class PostgresFailed(RuntimeError):
-    """The embedded Postgres cannot be found, made or started; the message says what to do."""
+PATIENCE = 20.0
+NO_PID = 2**31 - 2
+ORPHANED = "shared memory block"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +74,7 @@ def _version(path: Path) -> int:
     said = subprocess.run(
         [path / "postgres", "--version"], capture_output=True, text=True, check=True
     )
-    return int(said.stdout.split()[-1 if "(" not in said.stdout.split()[-1] else 2].split(".")[0])
+    return int(re.findall(r"\d+", said.stdout)[0])
 
 
 class Server:
@@ -76,10 +83,12 @@ class Server:
     def __init__(
         self, data: Path, *, bin_dir: Path | None = None, settings: Mapping[str, str] | None = None
     ) -> None:
-        self.data = data.absolute()
+        self.data = data.resolve()
         self.settings = dict(settings or {})
         self.bin_dir = bin_dir or _best()
-        self._port_file = self.data.parent / f"{self.data.name}.port"
+        self._pid_file = self.data / "postmaster.pid"
+        self._port_file = self._beside("port")
+        self._log_file = self._beside("log")
 
     def start(self) -> str:
         """Start the server, or take over the one that runs, and give its address."""
@@ -90,12 +99,16 @@ class Server:
                 self._launch()
         return self.url("postgres")
 
-    def stop(self, mode: str = "fast") -> None:
-        """Stop the server by `smart`, `fast` or `immediate`; quiet if none runs."""
+    def stop(self, mode: str = "fast", *, within: int = 60) -> None:
+        """Stop by `smart`, `fast` or `immediate`, and immediately after so many seconds."""
         with self._turn():
             if self.running() is None:
                 return
-            self._run("pg_ctl", "stop", "-D", str(self.data), "-m", mode, "-w", "-t", "60", "-s")
+            stop = ("pg_ctl", "stop", "-D", str(self.data), "-s", "-m")
+            try:
+                self._run(*stop, mode, "-t", str(within))
+            except PostgresFailed:
+                self._run(*stop, "immediate")
 
     def kill(self) -> None:
         """SIGKILL the postmaster, as a crash would."""
@@ -107,60 +120,101 @@ class Server:
     def running(self) -> int | None:
         """Give the postmaster's pid if it is alive and serves our data."""
         try:
-            pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+            pid = int(self._pid_file.read_text().split("\n", 1)[0])
         except (OSError, ValueError):
             return None
-        return pid if str(self.data) in _command_line(pid) else None
+        program, _, arguments = command_line(pid).partition(" ")
+        ours = Path(program).name == "postgres" and f"-D {self.data} " in arguments
+        return pid if ours else None
 
     def url(self, database: str) -> str:
-        port = int(self._port_file.read_text())
-        return f"postgresql://postgres@127.0.0.1:{port}/{database}"
+        return f"postgresql://postgres@127.0.0.1:{self._port()}/{database}"
 
     def make_database(self, name: str) -> None:
         """Create the database if it does not exist."""
         asyncio.run(databases.create(self.url("postgres"), name))
 
+    def _beside(self, ending: str) -> Path:
+        return self.data.parent / f"{self.data.name}.{ending}"
+
+    def _port(self) -> int:
+        """The pid file's fourth line is the truth; ours remembers the port of a server that ended."""
+        try:
+            return int(self._pid_file.read_text().splitlines()[3])
+        except (OSError, ValueError, IndexError):
+            return int(self._port_file.read_text())
+
     def _make(self) -> None:
         if (self.data / "PG_VERSION").is_file():
             return
-        fresh = self.data.with_name(f"{self.data.name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o700)
+        if self.data.exists() and any(self.data.iterdir()):
+            raise PostgresFailed(
+                f"{self.data} holds something else than a database: move it away, "
+                "or set QUARTERJACK_LOCAL to another directory"
+            )
+        for unfinished in self.data.parent.glob(f"{self.data.name}.new-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f"{self.data.name}.new-", dir=self.data.parent))
+        if user := way_to_run(self.bin_dir).user:
+            shutil.chown(fresh, user)
         try:
             self._run("initdb", "-D", str(fresh), *INITDB)
-        except PostgresFailed:
+            fresh.rename(self.data)
+        except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
-        shutil.rmtree(self.data, ignore_errors=True)
-        fresh.rename(self.data)
 
     def _launch(self) -> None:
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
-        for _ in range(5):
+        self._disarm_pid_file()
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            for orphan in orphans_of(self.data):
+                with contextlib.suppress(OSError):
+                    os.kill(orphan, signal.SIGKILL)
             port = self._choose_port()
-            settings = {
-                "listen_addresses": "127.0.0.1",
-                "unix_socket_directories": "",
-                "port": str(port),
-            }
-            options = [f"-c {name}={value}" for name, value in (settings | self.settings).items()]
             try:
-                self._run(
-                    *("pg_ctl", "start", "-D", str(self.data), "-w", "-t", "60", "-s"),
-                    *(
-                        "-l",
-                        str(self.data.parent / f"{self.data.name}.log"),
-                        "-o",
-                        " ".join(options),
-                    ),
-                )
-            except PostgresFailed:
-                if _free(port):
+                self._start_on(port)
+            except PostgresFailed as error:
+                passes = ORPHANED in str(error) or not _free(port)
+                if not passes or time.monotonic() > deadline:
                     raise
-                self._port_file.unlink(missing_ok=True)
+                time.sleep(0.1)
                 continue
             return
-        raise PostgresFailed("no free port was found for the embedded Postgres")
+
+    def _disarm_pid_file(self) -> None:
+        """Name a pid that no process has, as a reused one would stop Postgres.
+
+        The rest stays: by the shared memory it names, Postgres notices processes of a killed server.
+        """
+        try:
+            lines = self._pid_file.read_text().splitlines()
+        except FileNotFoundError:
+            return
+        if len(lines) < 7:
+            self._pid_file.unlink()
+            return
+        self._pid_file.write_text("\n".join([str(NO_PID), *lines[1:], ""]))
+
+    def _start_on(self, port: int) -> None:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "port": str(port),
+        }
+        options = " ".join(f"-c {key}={value}" for key, value in (settings | self.settings).items())
+        if user := way_to_run(self.bin_dir).user:
+            self._log_file.touch(mode=0o600)
+            shutil.chown(self._log_file, user)
+        known = self._log_file.stat().st_size if self._log_file.exists() else 0
+        try:
+            self._run(
+                *("pg_ctl", "start", "-D", str(self.data), "-w", "-t", "60", "-s"),
+                *("-l", str(self._log_file), "-o", options),
+            )
+        except PostgresFailed as error:
+            said = self._log_file.read_bytes()[known:] if self._log_file.exists() else b""
+            raise PostgresFailed(f"{error}\n{said.decode(errors='replace').strip()}") from error
 
     def _choose_port(self) -> int:
         """Keep the last port where it is free, so that open tools reconnect."""
@@ -177,23 +231,26 @@ class Server:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        with (self.data.parent / f"{self.data.name}.lock").open("w") as file:
+        with self._beside("lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def _run(self, program: str, *arguments: str) -> None:
         """Run one of Postgres's programs; its output goes to a file, as the server keeps it open."""
-        command, user = _unprivileged(self.bin_dir, self.data.parent)
+        way = way_to_run(self.bin_dir)
+        refuse_closed(self.data, way)
         with tempfile.TemporaryFile("w+") as said:
             done = subprocess.run(
-                [*command[:-1], str(Path(command[-1]) / program), *arguments],
+                [*way.prefix, str(way.bin_dir / program), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                user=user,
+                user=way.user,
+                group=way.group,
+                extra_groups=[] if way.user else None,
                 env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
-                cwd=self.data.parent,
+                cwd="/",
             )
             if done.returncode:
                 said.seek(0)
@@ -208,42 +265,6 @@ def _best() -> Path:
             "or set QUARTERJACK_PG_BIN to a directory with initdb"
         )
     return found[0].path
-
-
-@cache
-def _unprivileged(bin_dir: Path, directory: Path) -> tuple[tuple[str, ...], str | None]:
-    """Say how to run Postgres, which refuses root: as ourselves, as nobody in a user namespace (files
-    stay root's), or, where namespaces are forbidden, as the user nobody with a readable copy."""
-    if os.geteuid() != 0:
-        return (str(bin_dir),), None
-    if shutil.which("unshare"):
-        tried = subprocess.run([*NOBODY, "true"], capture_output=True)
-        if tried.returncode == 0:
-            return (*NOBODY, str(bin_dir)), None
-    copy = Path(tempfile.gettempdir()) / f"quarterjack-postgres-{_version(bin_dir)}"
-    if not copy.is_dir():
-        fresh = Path(tempfile.mkdtemp(prefix="quarterjack-postgres-"))
-        shutil.copytree(bin_dir.parent, fresh, dirs_exist_ok=True)
-        fresh.chmod(0o755)
-        fresh.rename(copy)
-    shutil.chown(directory, "nobody")
-    for parent in (directory, *directory.parents):
-        if not parent.stat().st_mode & 0o001 and parent != directory:
-            raise PostgresFailed(
-                f"{parent} is closed to the user nobody, and user namespaces are forbidden here: "
-                "run as an ordinary user, or from a directory that others may enter"
-            )
-    return (str(copy / "bin"),), "nobody"
-
-
-def _command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        if Path("/proc/self").exists():
-            return ""
-    shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
-    return shown.stdout
 
 
 def _free(port: int) -> bool:

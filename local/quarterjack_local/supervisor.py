@@ -1,18 +1,24 @@
 """Keep the services running as Kubernetes would: start, restart with backoff, stop in order."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 10.0
 STEADY_AFTER = 30.0
+LAST_WORDS = 0.3
 PR_SET_PDEATHSIG = 1
 COLOURS = ("36", "33", "35", "32", "34", "31")
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+Say = Callable[[str, str], None]
 
 
 def next_delay(delay: float, lived: float) -> float:
@@ -22,72 +28,83 @@ def next_delay(delay: float, lived: float) -> float:
 
 @dataclass(slots=True, kw_only=True)
 class Service:
-    """One service process, started again whenever it ends."""
+    """One service process, started again whenever it ends; its children die with it."""
 
     role: str
     name: str
     command: Sequence[str]
     env: Mapping[str, str]
     grace: float = 4.0
-    process: asyncio.subprocess.Process | None = None
-    stopping: bool = False
-    starts: int = field(default=0)
+    pid: int | None = None
+    starts: int = 0
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def pid(self) -> int | None:
-        alive = self.process is not None and self.process.returncode is None
-        return self.process.pid if alive and self.process else None
-
-    async def run(self, say: Callable[[str, str], None], changed: Callable[[], None]) -> None:
+    async def run(self, say: Say, changed: Callable[[], None]) -> None:
         """Start it again and again until `stop`; each line it writes is said with its name."""
         loop = asyncio.get_running_loop()
         delay = FIRST_DELAY / 2
-        while not self.stopping:
-            began = loop.time()
-            self.process = await self._start()
-            self.starts += 1
-            changed()
-            await self._relay(self.process, say)
-            code = await self.process.wait()
-            changed()
-            if self.stopping:
-                return
-            delay = next_delay(delay, loop.time() - began)
-            say(self.name, f"ended with {code}; starting again in {delay:.1f} s")
-            await asyncio.sleep(delay)
+        try:
+            while not self._stopping.is_set():
+                began = loop.time()
+                code = await self._live(say, changed)
+                if self._stopping.is_set():
+                    return
+                delay = next_delay(delay, loop.time() - began)
+                say(self.name, f"ended with {code}; starting again in {delay:.1f} s")
+                await first_of(self._stopping.wait(), asyncio.sleep(delay))
+        finally:
+            self._ended.set()
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL when its grace is over."""
-        self.stopping = True
-        if self.process is None or self.process.returncode is not None:
-            return
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(self.grace):
-                await self.process.wait()
-        except TimeoutError:
-            if self.process.returncode is None:
-                self.process.kill()
-                await self.process.wait()
+        self._stopping.set()
+        await self._ended.wait()
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _live(self, say: Say, changed: Callable[[], None]) -> int | None:
+        async with _pipe() as (reader, output):
+            process = await self._start(output)
+            os.close(output)
+            self.pid, self.starts = process.pid, self.starts + 1
+            changed()
+            relay = asyncio.create_task(self._relay(reader, say))
+            try:
+                await first_of(process.wait(), self._stopping.wait())
+                await self._terminate(process)
+            finally:
+                _kill_session(process.pid)
+                self.pid = None
+                changed()
+                await asyncio.wait([relay], timeout=LAST_WORDS)
+                relay.cancel()
+        return process.returncode
+
+    async def _terminate(self, process: Process) -> None:
+        if process.returncode is not None:
+            return
+        process.terminate()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.grace):
+                await process.wait()
+                return
+        process.kill()
+        await process.wait()
+
+    async def _start(self, output: int) -> Process:
         return await asyncio.create_subprocess_exec(
             *self.command,
             env=dict(self.env),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=output,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=_die_with(os.getpid()) if LIBC else None,
         )
 
-    async def _relay(
-        self, process: asyncio.subprocess.Process, say: Callable[[str, str], None]
-    ) -> None:
-        assert process.stdout is not None
+    async def _relay(self, reader: asyncio.StreamReader, say: Say) -> None:
         while True:
             try:
-                line = await process.stdout.readline()
+                line = await reader.readline()
             except ValueError:
                 say(self.name, "(a line too long to show)")
                 continue
@@ -96,13 +113,35 @@ class Service:
             say(self.name, line.decode(errors="replace").rstrip())
 
 
-LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+@contextlib.asynccontextmanager
+async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """A pipe for a process to write to; asyncio's own would wait for its grandchildren as well."""
+    end, output = os.pipe()
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(end, "rb", buffering=0)
+    )
+    try:
+        yield reader, output
+    finally:
+        transport.close()
 
 
-def _die_with_parent() -> None:
+def _kill_session(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def _die_with(parent: int) -> Callable[[], None]:
     """Ask the kernel for SIGTERM when the supervisor is gone, also by SIGKILL."""
-    if LIBC is not None:
+
+    def ask() -> None:
+        assert LIBC is not None
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask
 
 
 class Voice:
@@ -117,13 +156,17 @@ class Voice:
         prefix = name.ljust(self._width)
         if self._coloured:
             prefix = f"\x1b[{self._colours.get(name, '37')}m{prefix}\x1b[0m"
-        print(f"{prefix} | {line}", flush=True)
+        announce(f"{prefix} | {line}")
+
+
+def announce(text: str) -> None:
+    """Print; a reader that went away is no reason to stop the services."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 async def stop_in_order(services: Sequence[Service], order: Sequence[str]) -> None:
     """Stop role after role; within a role all at once."""
-    for service in services:
-        service.stopping = True
     for role in order:
         await asyncio.gather(*(each.stop() for each in services if each.role == role))
 

@@ -1,0 +1,89 @@
+"""Postgres refuses to run as root: how to run it all the same, and how to know its processes again."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+IN_NAMESPACE = ("unshare", "--user", "--map-user=65534", "--map-group=65534")
+
+
+class PostgresFailed(RuntimeError):
+    """The embedded Postgres cannot be found, made or started; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How to run Postgres's programs: through a prefix, from a directory, as a user."""
+
+    bin_dir: Path
+    prefix: tuple[str, ...] = ()
+    user: str | None = None
+
+    @property
+    def group(self) -> int | None:
+        return pwd.getpwnam(self.user).pw_gid if self.user else None
+
+
+@cache
+def way_to_run(bin_dir: Path) -> Way:
+    """Run as ourselves; as root in a user namespace, where files stay root's; else as nobody."""
+    if os.geteuid() != 0:
+        return Way(bin_dir=bin_dir)
+    if shutil.which("unshare"):
+        tried = subprocess.run([*IN_NAMESPACE, "true"], capture_output=True)
+        if tried.returncode == 0:
+            return Way(bin_dir=bin_dir, prefix=IN_NAMESPACE)
+    return Way(bin_dir=_readable_copy(bin_dir.parent) / "bin", user="nobody")
+
+
+def refuse_closed(directory: Path, way: Way) -> None:
+    """Say which parent of the directory keeps the user out."""
+    if way.user is None:
+        return
+    for parent in directory.parents:
+        if not parent.stat().st_mode & 0o001:
+            raise PostgresFailed(
+                f"{parent} is closed to the user {way.user}, and user namespaces are forbidden here: "
+                "run as an ordinary user, or set QUARTERJACK_LOCAL to a directory that others may enter"
+            )
+
+
+def _readable_copy(installation: Path) -> Path:
+    """Copy what may lie below a closed home; never trust a copy that somebody else left there."""
+    copy = Path(tempfile.gettempdir()) / f"quarterjack-postgres-{installation.name}"
+    if copy.is_dir() and not copy.is_symlink() and copy.stat().st_uid == os.geteuid():
+        return copy
+    fresh = Path(tempfile.mkdtemp(prefix=f"{copy.name}-"))
+    shutil.copytree(installation, fresh, dirs_exist_ok=True)
+    fresh.chmod(0o755)
+    if copy.exists() or copy.is_symlink():
+        return fresh
+    return fresh.rename(copy)
+
+
+def command_line(pid: int) -> str:
+    """Give the words of a process, joined by blanks; empty if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        if Path("/proc/self").exists():
+            return ""
+    shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
+    return f"{shown.stdout.strip()} "
+
+
+def orphans_of(data: Path) -> Iterator[int]:
+    """Give the server processes that outlived their postmaster; each works inside its data directory."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            inside = (process / "cwd").readlink() == data
+        except OSError:
+            continue
+        if inside and command_line(int(process.name)).startswith("postgres: "):
+            yield int(process.name)
