@@ -34,6 +34,12 @@ class TestDatabase:
     pool: Pool
     server: Server
 
+    async def row(self, statement: str, *arguments: object) -> asyncpg.Record:
+        """Read the one row that must be there."""
+        record = await self.pool.fetchrow(statement, *arguments)
+        assert record is not None
+        return record
+
 
 def binaries() -> list[Binaries]:
     """The newest and the oldest supported Postgres, where they are installed."""

@@ -93,6 +93,9 @@ async def answer(request: web.Request, handler: Next) -> web.StreamResponse:
         )
     except web.HTTPException:
         raise
+    except (asyncpg.DataError, UnicodeError):
+        said = "It holds characters or numbers that Postgres cannot store. Nothing was changed."
+        return page(request, "error.html", status=400, title="Cannot be read", said=said)
     except AWAY as error:
         log.warning("the database is away: %s", type(error).__name__)
         again = {"Refresh": "3"} if request.method == "GET" else {}

@@ -97,7 +97,7 @@ async def guard(request: web.Request, handler: Next) -> web.StreamResponse:
         if request.headers.get("HX-Request"):
             return web.Response(status=401, headers={"HX-Redirect": "/sign-in"})
         target = request.rel_url if request.method in SAFE else "/schedules"
-        raise web.HTTPSeeOther(request.app.router["sign-in"].url_for().with_query(next=str(target)))
+        raise web.HTTPSeeOther(request.app.router["sign_in"].url_for().with_query(next=str(target)))
     if not may(session.role, permission):
         await access.record(
             request.app[POOL],

@@ -67,16 +67,16 @@ def status(schedule: Schedule, now: datetime, *, led: bool) -> Status:
     """Say how it stands, the worst first."""
     if schedule.broken_reason is not None:
         return Status(kind="broken", text="Invalid", detail=schedule.broken_reason)
-    if schedule.applied_version != schedule.version:
-        waiting = now - schedule.updated_at
-        why = "" if led or waiting < STUCK_AFTER else ": no scheduler leads"
-        detail = f"version {schedule.version} saved, not yet applied{why}"
-        return Status(kind="saving", text="Saving", detail=detail)
     if schedule.paused_at is not None:
         reason = f'"{schedule.paused_reason}", ' if schedule.paused_reason else ""
         who = f"{reason}{schedule.paused_by or 'someone'}, {away(schedule.paused_at, now)}"
         until = f", until {away(schedule.resume_at, now)}" if schedule.resume_at else ""
         return Status(kind="paused", text="Paused", detail=who + until)
+    if schedule.applied_version != schedule.version:
+        waiting = now - schedule.updated_at
+        why = "" if led or waiting < STUCK_AFTER else ": no scheduler leads"
+        detail = f"version {schedule.version} saved, not yet applied{why}"
+        return Status(kind="saving", text="Saving", detail=detail)
     if schedule.next_run_at is not None and schedule.next_run_at < now - LATE_AFTER:
         why = "the leader is behind" if led else "no scheduler leads"
         return Status(kind="late", text="Late", detail=f"{away(schedule.next_run_at, now)}: {why}")

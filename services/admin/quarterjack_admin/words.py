@@ -53,10 +53,11 @@ def _two(large: int, unit: str, small: int, small_unit: str) -> str:
 def away(at: datetime, now: datetime) -> str:
     """Give the distance from now: "41 s ago", "in 1 m 12 s"."""
     span = at - now
-    if abs(span) < timedelta(seconds=1):
+    seconds = int(abs(span).total_seconds())
+    if seconds == 0:
         return "now"
-    whole = timedelta(seconds=int(span.total_seconds()))
-    return f"in {took(whole)}" if span > timedelta(0) else f"{took(whole)} ago"
+    distance = f"{seconds} s" if seconds < 60 else took(timedelta(seconds=seconds))
+    return f"in {distance}" if span > timedelta(0) else f"{distance} ago"
 
 
 def clock(at: datetime, now: datetime, zone: tzinfo = UTC, *, precise: bool = False) -> str:

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 
 from quarterjack.database import Database
 from quarterjack.model import Enqueued, Job, JobState
+
+FIRST, LAST = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)
 
 
 async def insert(db: Database, rows: Sequence[dict[str, Any]], *, rings_itself: bool) -> list[int]:
@@ -172,13 +175,24 @@ async def find(db: Database, id: int) -> Job | None:
 
 
 def to_job(record: asyncpg.Record) -> Job:
-    """Make a typed row; needs a connection of ours (JSON codec)."""
+    """Make a typed row of what any program may have written; needs a connection of ours (JSON codec)."""
     meta, errors = record["meta"], record["errors"]
+    times = {key: within_calendar(value) for key, value in record.items() if key.endswith("_at")}
     return Job(
         **{
             **record,
+            **times,
             "state": JobState(record["state"]),
             "meta": meta if isinstance(meta, dict) else {},
-            "errors": errors if isinstance(errors, list) else [],
+            "errors": [each for each in errors if isinstance(each, dict)]
+            if isinstance(errors, list)
+            else [],
         }
     )
+
+
+def within_calendar(at: datetime | None) -> datetime | None:
+    """Give an instant that every zone can show; infinity becomes the calendar's end."""
+    if at is None:
+        return None
+    return min(max(at.replace(tzinfo=at.tzinfo or UTC), FIRST), LAST)

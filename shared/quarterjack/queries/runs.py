@@ -9,7 +9,7 @@ from datetime import datetime
 
 from quarterjack.database import Database
 from quarterjack.model import Job
-from quarterjack.queries.jobs import to_job
+from quarterjack.queries.jobs import to_job, within_calendar
 
 COUNTED = 10_000
 
@@ -85,8 +85,15 @@ async def latest(db: Database, names: Sequence[str], *, each: int) -> dict[str, 
     )
     runs: dict[str, list[Run]] = {name: [] for name in names}
     for record in records:
-        fields = dict(record)
-        runs[fields.pop("name")].append(Run(**fields))
+        runs[record["name"]].append(
+            Run(
+                id=record["id"],
+                state=record["state"],
+                scheduled_at=within_calendar(record["scheduled_at"]) or record["scheduled_at"],
+                attempted_at=within_calendar(record["attempted_at"]),
+                ended_at=within_calendar(record["ended_at"]),
+            )
+        )
     return runs
 
 

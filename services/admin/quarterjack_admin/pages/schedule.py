@@ -1,5 +1,6 @@
 """One schedule: what it means, when it runs, how it did, what changed."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +15,7 @@ from quarterjack_admin.permissions import requires
 from quarterjack_admin.preview import preview
 from quarterjack_admin.redaction import redact, scrub
 from quarterjack_admin.render import look_around, page
+from quarterjack_admin.words import clock
 
 PAGE = 20
 CHART = 60
@@ -94,14 +96,21 @@ def _changes(versions: list[schedules.Version]) -> list[dict[str, Any]]:
         fields = [
             {
                 "name": name,
-                "old": redact(old.get(name)),
-                "new": redact(version.definition.get(name)),
+                "old": _shown(name, old.get(name)),
+                "new": _shown(name, version.definition.get(name)),
             }
             for name in FOLLOWED
             if before and old.get(name) != version.definition.get(name)
         ]
         changes.append({"version": version, "fields": fields, "first": version.version == 1})
     return changes[:CHANGES]
+
+
+def _shown(name: str, value: Any) -> Any:
+    """Give a value of a version for a person: times in UTC, no secrets."""
+    if name.endswith("_at") and isinstance(value, str):
+        return clock(datetime.fromisoformat(value), datetime.fromtimestamp(0, UTC))
+    return redact(value)
 
 
 ROUTES = [web.get("/schedules/{name}", show)]

@@ -233,7 +233,7 @@ async def _enter(request: web.Request, user_id: int, target: str) -> web.Respons
 
 ROUTES = [
     web.get("/", front),
-    web.get("/sign-in", form, name="sign-in"),
+    web.get("/sign-in", form, name="sign_in"),
     web.post("/sign-in", sign_in),
     web.get("/link/{token}", link_form),
     web.post("/link/{token}", use_link),

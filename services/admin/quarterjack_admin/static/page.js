@@ -58,7 +58,7 @@ document.addEventListener("htmx:sse:after:connection", () => say("on", "Live"));
 function took(seconds) {
   const [m, h, d] = [60, 3600, 86400].map((unit) => Math.floor(seconds / unit));
   const two = (large, unit, small, rest) => (small ? `${large} ${unit} ${small} ${rest}` : `${large} ${unit}`);
-  if (m === 0) return seconds < 10 ? `${seconds}.0 s` : `${seconds} s`;
+  if (m === 0) return `${seconds} s`;
   if (h === 0) return two(m, "m", seconds % 60, "s");
   if (d === 0) return two(h, "h", m % 60, "m");
   return two(d, "d", h % 24, "h");
