@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +19,10 @@ from quarterjack.unique import Unique
 log = logging.getLogger(__name__)
 
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 MAX_MAX_ATTEMPTS = 32_767
+DEEPEST = 200
+LARGEST = 64_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,7 @@ class NewJob:
 
     def __post_init__(self) -> None:
         for name, value in (("worker", self.worker), ("queue", self.queue)):
-            if not isinstance(value, str) or not 0 < len(value) < 128 or "\x00" in value:
+            if not _is_text(value, longest=127) or not value:
                 raise JobInvalid(f"{name} is {value!r:.60}: give a name of 1 to 127 characters")
         if type(self.priority) is not int or not 0 <= self.priority <= 9:
             raise JobInvalid(f"priority is {self.priority!r:.60}: give 0 (first) to 9 (last)")
@@ -46,12 +49,13 @@ class NewJob:
             raise JobInvalid(
                 f"max_attempts is {self.max_attempts!r:.60}: give 1 to {MAX_MAX_ATTEMPTS}"
             )
-        if self.scheduled_at is not None and self.scheduled_at.tzinfo is None:
-            raise JobInvalid("scheduled_at has no time zone: give an aware datetime")
-        if isinstance(self.tags, str) or any(
-            not isinstance(tag, str) or len(tag) > 255 or "\x00" in tag for tag in self.tags
-        ):
+        if isinstance(self.tags, str) or not isinstance(self.tags, Collection):
+            raise JobInvalid(f"tags are {self.tags!r:.60}: give a list of texts")
+        if not all(_is_text(tag, longest=255) for tag in self.tags):
             raise JobInvalid("tags must be a list of texts of at most 255 characters each")
+        if self.unique is not None and not isinstance(self.unique, Unique):
+            raise JobInvalid(f"unique is {self.unique!r:.60}: give a Unique, or None")
+        _check_time(self.scheduled_at)
 
 
 async def enqueue(
@@ -74,13 +78,13 @@ async def enqueue(
     """
     job = NewJob(
         worker=worker,
-        args=args or {},
+        args={} if args is None else args,
         queue=queue,
         scheduled_at=scheduled_at,
         priority=priority,
         max_attempts=max_attempts,
         tags=tags,
-        meta=meta or {},
+        meta={} if meta is None else meta,
         unique=unique,
     )
     [result] = await enqueue_many(db, [job])
@@ -142,8 +146,10 @@ async def _insert(
 
 
 def _row(job: NewJob) -> dict[str, Any]:
-    args = encode_object("args", job.args)
-    meta = dict(job.meta)
+    args, meta = encode_object("args", job.args), job.meta
+    encode_object("meta", meta)
+    if "qj_unique" in meta:
+        raise JobInvalid("meta holds qj_unique, which `unique` makes: give that instead")
     row: dict[str, Any] = {
         "worker": job.worker,
         "queue": job.queue,
@@ -155,9 +161,10 @@ def _row(job: NewJob) -> dict[str, Any]:
         "args": args,
     }
     if job.unique is not None:
-        meta["qj_unique"] = job.unique.key(worker=job.worker, queue=job.queue, args=job.args)
+        key = job.unique.key(worker=job.worker, queue=job.queue, args=job.args)
+        meta = {**meta, "qj_unique": key}
         row |= {
-            "key": meta["qj_unique"],
+            "key": key,
             "states": job.unique.blocking_states(),
             "period": None if job.unique.period is None else job.unique.period.total_seconds(),
         }
@@ -173,11 +180,10 @@ def encode_object(name: str, value: Mapping[str, Any]) -> str:
     """Write a JSON object that Postgres and every Oban can store; JobInvalid says what cannot be."""
     if not isinstance(value, Mapping):
         raise JobInvalid(f"{name} is a {type(value).__name__}: give an object with text keys")
-    if any(not isinstance(key, str) for key in value):
-        raise JobInvalid(f"{name} has a key that is not a text")
+    _check_shape(name, value)
     try:
         text = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
-        text.encode()
+        size = len(text.encode())
     except UnicodeEncodeError as error:
         raise JobInvalid(
             f"{name} holds half of a surrogate pair, which JSON cannot store"
@@ -186,4 +192,41 @@ def encode_object(name: str, value: Mapping[str, Any]) -> str:
         raise JobInvalid(f"{name} cannot be written as JSON: {str(error)[:200]}") from error
     if NUL.search(text):
         raise JobInvalid(f"{name} holds a NUL character, which Postgres cannot store")
+    if size > LARGEST:
+        raise JobInvalid(f"{name} has {size} bytes of JSON: at most 64 MB, so store a reference")
     return text
+
+
+def _check_shape(name: str, value: object) -> None:
+    """Refuse keys that JSON would turn into texts, and depths that a reader may not survive."""
+    level: list[object] = [value]
+    for _ in range(DEEPEST):
+        below: list[object] = []
+        for each in level:
+            if isinstance(each, Mapping):
+                if any(not isinstance(key, str) for key in each):
+                    raise JobInvalid(f"{name} has a key that is not a text")
+                below += each.values()
+            elif isinstance(each, list | tuple):
+                below += each
+        level = [each for each in below if isinstance(each, Mapping | list | tuple)]
+        if not level:
+            return
+    raise JobInvalid(f"{name} is nested deeper than {DEEPEST} levels")
+
+
+def _is_text(value: object, *, longest: int) -> bool:
+    return isinstance(value, str) and len(value) <= longest and not UNSTORABLE.search(value)
+
+
+def _check_time(at: object) -> None:
+    if at is None:
+        return
+    if not isinstance(at, datetime):
+        raise JobInvalid(f"scheduled_at is {at!r:.60}: give an aware datetime")
+    try:
+        if at.utcoffset() is None:
+            raise JobInvalid("scheduled_at has no time zone: give an aware datetime")
+        at.astimezone(UTC)
+    except OverflowError as error:
+        raise JobInvalid(f"scheduled_at is {at}: out of the years 1 to 9999 in UTC") from error

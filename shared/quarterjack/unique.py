@@ -16,6 +16,7 @@ from quarterjack.errors import JobInvalid
 from quarterjack.model import STATE_GROUPS
 
 FIELDS = ("worker", "queue", "args")
+LONGEST = timedelta(days=36_500)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +33,13 @@ class Unique:
     states: str = "successful"
 
     def __post_init__(self) -> None:
-        if self.period is not None and self.period <= timedelta(0):
+        if self.period is not None and not timedelta(0) < self.period <= LONGEST:
             raise JobInvalid(
-                f"unique period is {self.period}: give a positive time, or None for ever"
+                f"unique period is {self.period}: give a positive time of at most "
+                f"{LONGEST.days} days, or None for ever"
             )
+        if isinstance(self.keys, str) or not all(isinstance(key, str) for key in self.keys):
+            raise JobInvalid(f"unique keys are {self.keys!r:.60}: give the names of some args")
         if unknown := [field for field in self.fields if field not in FIELDS]:
             raise JobInvalid(
                 f"unique fields {unknown} are unknown: choose from {', '.join(FIELDS)}"
@@ -74,9 +78,16 @@ class Unique:
             period = value.get("period", 60)
             return cls(
                 period=None if period is None else timedelta(seconds=float(period)),
-                fields=tuple(value.get("fields", FIELDS)),
-                keys=tuple(value.get("keys", ())),
+                fields=_texts(value.get("fields", FIELDS)),
+                keys=_texts(value.get("keys", ())),
                 states=value.get("states", "successful"),
             )
         except (TypeError, ValueError, OverflowError) as error:
             raise JobInvalid(f"uniqueness {str(value)[:200]} cannot be read: {error}") from error
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """A text by itself would be taken for its letters."""
+    if isinstance(value, str):
+        raise TypeError(f"{value[:60]!r} is not a list")
+    return tuple(value)

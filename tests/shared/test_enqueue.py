@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import asyncpg
@@ -12,6 +12,20 @@ import quarterjack
 from quarterjack import Enqueued, JobInvalid, JobState, NewJob, Unique
 from quarterjack.queries import jobs
 from tests.conftest import TestDatabase
+
+SLOW_INSERTS = """
+CREATE FUNCTION take_a_moment() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END $$;
+CREATE TRIGGER slow BEFORE INSERT ON oban_jobs FOR EACH ROW EXECUTE FUNCTION take_a_moment();
+"""
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """An object in an object, so many times."""
+    made: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        made = {"a": made}
+    return made
 
 
 async def test_a_job_is_stored_as_oban_stores_it(database: TestDatabase) -> None:
@@ -168,6 +182,23 @@ async def test_a_batch_conflicts_with_itself(database: TestDatabase) -> None:
         ({"args": {"x": object()}}, "JSON"),
         ({"args": {1: "x"}}, "key that is not a text"),
         ({"args": ["x"]}, "give an object"),
+        ({"args": []}, "give an object"),
+        ({"meta": ""}, "give an object"),
+        ({"args": {"x": [{1: "x"}]}}, "key that is not a text"),
+        ({"args": {"x": {None: 1, "null": 2}}}, "key that is not a text"),
+        ({"args": nested(201)}, "deeper than 200"),
+        ({"args": nested(100_000)}, "deeper than 200"),
+        ({"args": {"x": "y" * 64_000_001}}, "64 MB"),
+        ({"args": {"x": 10**5_000}}, "JSON"),
+        ({"worker": "\ud800"}, "worker"),
+        ({"queue": "\udfff"}, "queue"),
+        ({"tags": ["\ud800"]}, "tags"),
+        ({"tags": None}, "tags"),
+        ({"tags": {"a", 5}}, "tags"),
+        ({"scheduled_at": "2030-01-01"}, "aware datetime"),
+        ({"scheduled_at": datetime.max.replace(tzinfo=timezone(-timedelta(hours=9)))}, "out of"),
+        ({"unique": 60}, "Unique"),
+        ({"meta": {"qj_unique": "mine"}}, "qj_unique"),
         ({"queue": ""}, "queue"),
         ({"queue": "q" * 128}, "queue"),
         ({"priority": 10}, "priority"),
@@ -180,7 +211,63 @@ async def test_bad_jobs_are_refused_before_anything_is_sent(
     database: TestDatabase, change: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(JobInvalid, match=says):
-        await quarterjack.enqueue(database.pool, "w", **change)
+        await quarterjack.enqueue(database.pool, **{"worker": "w", **change})
+
+    assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == 0
+
+
+@pytest.mark.parametrize("depth", [1, 200])
+async def test_a_unique_job_may_be_as_deep_as_any(database: TestDatabase, depth: int) -> None:
+    result = await quarterjack.enqueue(database.pool, "w", nested(depth), unique=Unique())
+
+    job = await jobs.find(database.pool, result.id or 0)
+    assert job is not None
+    assert job.args == nested(depth)
+
+
+@pytest.mark.parametrize("period", [timedelta(0), timedelta.max, timedelta(days=40_000)])
+def test_a_uniqueness_without_end_is_said_so(period: timedelta) -> None:
+    with pytest.raises(JobInvalid, match="None for ever"):
+        Unique(period=period)
+
+
+@pytest.mark.parametrize(
+    "stored", [{"keys": "abc"}, {"fields": "args"}, {"states": []}, {"keys": [1]}]
+)
+def test_a_stored_uniqueness_that_cannot_be_meant_is_refused(stored: dict[str, Any]) -> None:
+    with pytest.raises(JobInvalid):
+        Unique.from_json(stored)
+
+
+async def test_unique_batches_in_opposite_order_do_not_deadlock(database: TestDatabase) -> None:
+    await database.pool.execute(SLOW_INSERTS)
+    unique = Unique(period=None)
+    forth = [NewJob(worker="w", args={"n": n}, unique=unique) for n in range(100)]
+
+    batches = await asyncio.gather(
+        *(
+            quarterjack.enqueue_many(database.pool, forth if number % 2 else forth[::-1])
+            for number in range(4)
+        )
+    )
+
+    assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == 100
+    assert sum(not result.conflict for batch in batches for result in batch) == 100
+
+
+@pytest.mark.parametrize("unique", [None, Unique()])
+async def test_any_number_of_jobs_costs_two_statements(
+    database: TestDatabase, unique: Unique | None
+) -> None:
+    sent: list[str] = []
+    async with database.pool.acquire() as connection:
+        connection.add_query_logger(lambda record: sent.append(record.query))
+
+        await quarterjack.enqueue_many(
+            connection, [NewJob(worker="w", args={"n": n}, unique=unique) for n in range(1_000)]
+        )
+
+    assert len([query for query in sent if "oban_" in query]) == 2
 
 
 async def test_awkward_args_arrive_intact(database: TestDatabase) -> None:

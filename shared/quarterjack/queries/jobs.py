@@ -54,7 +54,10 @@ async def insert(db: Database, rows: Sequence[dict[str, Any]], *, rings_itself: 
 async def insert_unique(
     db: Database, rows: Sequence[dict[str, Any]], *, rings_itself: bool
 ) -> list[Enqueued]:
-    """Insert each row unless its key is taken; the unique index decides between concurrent callers."""
+    """Insert each row unless its key is taken; the unique index decides between concurrent callers.
+
+    Rows are locked by id and keys taken in their order, so that two batches never wait for each other.
+    """
     wanted = [
         row
         | {
@@ -79,17 +82,24 @@ async def insert_unique(
             key text, states text[], period interval
           )
         ),
-        released AS (
-          UPDATE oban_jobs AS j
-          SET meta = j.meta - 'qj_unique'
-          FROM wanted AS w
+        expired AS MATERIALIZED (
+          SELECT j.id
+          FROM oban_jobs AS j
+          JOIN wanted AS w ON j.meta ->> 'qj_unique' = w.key
           WHERE
             j.meta ? 'qj_unique'
-            AND j.meta ->> 'qj_unique' = w.key
             AND (
               NOT j.state::text = ANY (w.states)
               OR j.inserted_at < timezone('UTC', clock_timestamp()) - w.period
             )
+          ORDER BY j.id
+          FOR UPDATE OF j
+        ),
+        released AS (
+          UPDATE oban_jobs AS j
+          SET meta = j.meta - 'qj_unique'
+          FROM expired AS e
+          WHERE j.id = e.id
           RETURNING j.id
         ),
         inserted AS (
@@ -101,7 +111,7 @@ async def insert_unique(
             timezone('UTC', coalesce(scheduled_at, clock_timestamp()))
           FROM wanted, quiet
           WHERE (SELECT count(*) FROM released) >= 0
-          ORDER BY place
+          ORDER BY key, place
           ON CONFLICT ((meta ->> 'qj_unique')) WHERE meta ? 'qj_unique' DO NOTHING
           RETURNING id, meta ->> 'qj_unique' AS key
         )
