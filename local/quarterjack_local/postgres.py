@@ -101,6 +101,8 @@ class Server:
 
     def stop(self, mode: str = "fast", *, within: int = 60) -> None:
         """Stop by `smart`, `fast` or `immediate`, and immediately after so many seconds."""
+        if not self.data.is_dir():
+            return
         with self._turn():
             if self.running() is None:
                 return

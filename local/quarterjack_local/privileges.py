@@ -39,32 +39,37 @@ def way_to_run(bin_dir: Path) -> Way:
         tried = subprocess.run([*IN_NAMESPACE, "true"], capture_output=True)
         if tried.returncode == 0:
             return Way(bin_dir=bin_dir, prefix=IN_NAMESPACE)
-    return Way(bin_dir=_readable_copy(bin_dir.parent) / "bin", user="nobody")
+    return Way(bin_dir=bin_dir if _closed(bin_dir) is None else _copy(bin_dir), user="nobody")
 
 
 def refuse_closed(directory: Path, way: Way) -> None:
     """Say which parent of the directory keeps the user out."""
-    if way.user is None:
-        return
-    for parent in directory.parents:
-        if not parent.stat().st_mode & 0o001:
-            raise PostgresFailed(
-                f"{parent} is closed to the user {way.user}, and user namespaces are forbidden here: "
-                "run as an ordinary user, or set QUARTERJACK_LOCAL to a directory that others may enter"
-            )
+    if way.user and (parent := _closed(directory)):
+        raise PostgresFailed(
+            f"{parent} is closed to the user {way.user}, and user namespaces are forbidden here: "
+            "run as an ordinary user, or set QUARTERJACK_LOCAL to a directory that others may enter"
+        )
 
 
-def _readable_copy(installation: Path) -> Path:
-    """Copy what may lie below a closed home; never trust a copy that somebody else left there."""
+def _closed(path: Path) -> Path | None:
+    return next((each for each in path.parents if not each.stat().st_mode & 0o001), None)
+
+
+def _copy(bin_dir: Path) -> Path:
+    """Copy the wheel out of a closed home; never trust a copy that somebody else left there."""
+    installation = bin_dir.parent
+    package = installation.parent
     copy = Path(tempfile.gettempdir()) / f"quarterjack-postgres-{installation.name}"
+    copied = Path(package.name, installation.name, bin_dir.name)
     if copy.is_dir() and not copy.is_symlink() and copy.stat().st_uid == os.geteuid():
-        return copy
+        return copy / copied
     fresh = Path(tempfile.mkdtemp(prefix=f"{copy.name}-"))
-    shutil.copytree(installation, fresh, dirs_exist_ok=True)
+    shutil.copytree(installation, fresh / copied.parent)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, fresh / libraries.name)
     fresh.chmod(0o755)
-    if copy.exists() or copy.is_symlink():
-        return fresh
-    return fresh.rename(copy)
+    return (fresh if copy.exists() or copy.is_symlink() else fresh.rename(copy)) / copied
 
 
 def command_line(pid: int) -> str:

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import pwd
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -65,9 +67,10 @@ def stranger(*arguments: str) -> Iterator[int]:
         process.wait()
 
 
-def start_elsewhere(server: Server) -> "subprocess.Popen[str]":
+def start_elsewhere(server: Server, **env: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", START, str(server.data), str(server.bin_dir)],
+        env=os.environ | env,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -207,3 +210,19 @@ def test_a_server_that_cannot_start_says_why(own: Server) -> None:
 
     with pytest.raises(PostgresFailed, match="invalid value for parameter"):
         own.start()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused by Postgres")
+async def test_root_without_user_namespaces_runs_it_as_nobody(own: Server) -> None:
+    with tempfile.TemporaryDirectory() as entered_by_all:
+        os.chmod(entered_by_all, 0o755)
+        server = Server(Path(entered_by_all) / "data", bin_dir=own.bin_dir)
+
+        start = start_elsewhere(server, PATH="/without-unshare")
+        start.communicate()
+        assert start.returncode == 0
+        owner = (server.data / "postmaster.pid").stat().st_uid
+        await write(server)
+        server.kill()
+
+    assert owner == pwd.getpwnam("nobody").pw_uid
