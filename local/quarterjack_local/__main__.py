@@ -54,6 +54,7 @@ def _database(url: str | None) -> Iterator[str]:
     if url:
         yield url
         return
+    _ignore_other_servers()
     server = Server(state.directory() / "postgres")
     try:
         server.start()
@@ -61,6 +62,12 @@ def _database(url: str | None) -> Iterator[str]:
         yield server.url(DATABASE)
     finally:
         server.stop(within=2)
+
+
+def _ignore_other_servers() -> None:
+    """A shell set up for some other Postgres (PGSSLMODE, PGOPTIONS...) must not change how ours is reached."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def _use(url: str) -> Address:
@@ -80,6 +87,7 @@ def _psql(options: argparse.Namespace) -> int:
         raise PostgresFailed("psql was not found: install Debian's postgresql-client")
     with state.only_one(path) as alone:
         if alone:
+            _ignore_other_servers()
             server.start()
             server.make_database(DATABASE)
         url = server.url(DATABASE) if alone else state.read(path).get("database_url")

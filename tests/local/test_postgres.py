@@ -215,7 +215,7 @@ def test_a_server_that_cannot_start_says_why(own: Server) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused by Postgres")
 async def test_root_without_user_namespaces_runs_it_as_nobody(own: Server) -> None:
     with tempfile.TemporaryDirectory() as entered_by_all:
-        os.chmod(entered_by_all, 0o755)
+        os.chmod(entered_by_all, 0o755)  # noqa: S103 - so that nobody may enter
         server = Server(Path(entered_by_all) / "data", bin_dir=own.bin_dir)
 
         start = start_elsewhere(server, PATH="/without-unshare")

@@ -115,7 +115,8 @@ def leader_at(url: str) -> Any:
 
 
 async def test_up_says_where_everything_is_and_runs_once(tmp_path: Path) -> None:
-    async with started(tmp_path, "--port", str(free_port())) as running:
+    port = str(free_port())
+    async with started(tmp_path, "--port", port, PGSSLMODE="require") as running:
         state = await running.up()
 
         assert list(state) == ["admin_url", "sign_in_url", "database_url", "processes"]
