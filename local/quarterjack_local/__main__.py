@@ -25,7 +25,12 @@ SAID = (QuarterjackError, PostgresFailed, DatabaseRefused, state.Unusable)
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    options = _parser().parse_args()
+    parser = _parser()
+    options, rest = parser.parse_known_args()
+    if options.run is _psql:
+        options.arguments = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         sys.exit(options.run(options))
     except SAID as error:
@@ -117,8 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         "--database-url", metavar="URL", help="use this server instead of the embedded one"
     )
     up.set_defaults(run=_up)
-    psql = verbs.add_parser("psql", help="open the embedded database")
-    psql.add_argument("arguments", nargs=argparse.REMAINDER)
+    psql = verbs.add_parser("psql", help="open the database; arguments go to psql", add_help=False)
     psql.set_defaults(run=_psql)
     return parser
 

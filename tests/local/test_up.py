@@ -255,6 +255,18 @@ async def test_an_address_that_is_none_is_said(tmp_path: Path) -> None:
     assert said.startswith("quarterjack-local: cannot use the database: ")
 
 
+async def test_psql_opens_the_embedded_database_and_closes_it_again(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "quarterjack_local", "psql", "-Atc", "SELECT current_database()"),
+        env=os.environ | {"QUARTERJACK_LOCAL": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await process.communicate()
+
+    assert said == b"quarterjack\n"
+    assert Server(tmp_path / "postgres").running() is None
+
+
 async def test_a_directory_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
