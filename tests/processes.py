@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
+
 from tests.conftest import TestDatabase
 
 SCHEDULER = ("quarterjack_scheduler",)
@@ -107,6 +109,14 @@ class Cluster:
         port = free_port()
         service = await self.start(name, "quarterjack_admin", "--port", str(port))
         return service, f"http://127.0.0.1:{port}"
+
+    async def answers(self, url: str) -> bool:
+        """Say whether an admin is ready."""
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"{url}/ready") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
 
     async def signal_session(self, service: Service, number: signal.Signals) -> None:
         """Signal the service and its children."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, tzinfo
 from math import log10
 
 from quarterjack import cron
-from quarterjack.model import Schedule
+from quarterjack.model import Job, Schedule
 from quarterjack.queries.runs import Run
 from quarterjack_admin.words import away, took
 
@@ -89,6 +89,13 @@ def applied(schedule: Schedule) -> str:
         return f"Saved version {schedule.version}, waiting for the leader"
     after = took(max(schedule.applied_at - schedule.updated_at, timedelta(0)))
     return f"Applied by {schedule.applied_by or 'the leader'} after {after}"
+
+
+def trigger(job: Job) -> str:
+    """Say what made a job."""
+    if job.meta.get("trigger") == "manual":
+        return f"Run now, {job.meta.get('triggered_by') or 'someone'}"
+    return "schedule" if job.meta.get("cron") else "application"
 
 
 def chart(runs: Sequence[Run]) -> Chart:

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from quarterjack.model import Job, JobState
 from quarterjack.queries import cluster, jobs, schedules
+from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
 from quarterjack_admin.pages.runs import ended_at
 from quarterjack_admin.paging import read_number
@@ -13,7 +14,6 @@ from quarterjack_admin.permissions import requires
 from quarterjack_admin.redaction import redact, scrub
 from quarterjack_admin.render import look_around, page
 
-FOLDED_AFTER = 12
 RETRIABLE = (
     JobState.SCHEDULED,
     JobState.RETRYABLE,
@@ -66,7 +66,7 @@ async def show(request: web.Request) -> web.Response:
         warning=job.meta.get("warning"),
         producer=producer,
         schedule_name=_text(job.meta.get("cron_name")),
-        trigger=_trigger(job),
+        trigger=standing.trigger(job),
         retriable=job.state in RETRIABLE,
         cancellable=job.state in CANCELLABLE,
         fresh=request.query.get("from") == "run",
@@ -93,15 +93,8 @@ def _attempt(error: dict[str, Any]) -> dict[str, object]:
         "at": _text(error.get("at")),
         "first": first,
         "rest": rest.strip("\n"),
-        "lines": rest.count("\n"),
+        "lines": len(rest.strip("\n").splitlines()),
     }
-
-
-def _trigger(job: Job) -> str:
-    by = _text(job.meta.get("triggered_by"))
-    if job.meta.get("trigger") == "manual":
-        return f"by {by}, with Run now" if by else "with Run now"
-    return "by its schedule" if job.meta.get("cron") else "by an application"
 
 
 def _text(value: object) -> str | None:

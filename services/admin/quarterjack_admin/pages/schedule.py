@@ -70,6 +70,7 @@ async def show(request: web.Request) -> web.Response:
         chart=standing.chart(latest),
         warning=_warning(jobs),
         jobs=jobs,
+        trigger=standing.trigger,
         listed=listed,
         missed=missed,
         changes=_changes(versions),

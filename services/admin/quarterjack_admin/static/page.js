@@ -40,9 +40,15 @@ function lose() {
 
 // htmx would swap an error page in; what is on the screen is worth more.
 document.addEventListener("htmx:before:response", (event) => {
-  if (event.target.id === "main" && event.detail.ctx.response.status >= 400) {
-    if (event.detail.ctx.response.status >= 500) lose();
-    if (event.detail.ctx.response.status !== 401) event.preventDefault();
+  const status = event.detail.ctx.response.status;
+  if (status < 400 || status === 401) return;
+  if (event.target.id === "main") {
+    event.preventDefault();
+    if (status >= 500) lose();
+  }
+  if (event.target.id === "signals") {
+    event.preventDefault();
+    setTimeout(() => event.target.dispatchEvent(new Event("again")), 3000);
   }
 });
 document.addEventListener("htmx:error", (event) => {

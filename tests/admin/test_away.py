@@ -1,0 +1,45 @@
+"""A database that goes away: the pages say so, lose nothing, and recover by themselves."""
+
+from contextlib import AsyncExitStack
+
+from tests.admin.conftest import Admin, serve
+from tests.conftest import TestDatabase
+from tests.waiting import until
+
+SCHEDULE = "INSERT INTO qj_schedules (name, worker, cron) VALUES ('nightly', 'count', '0 3 * * *')"
+PAGES = ("/schedules", "/schedules/nightly", "/jobs", "/cluster", "/catalogue")
+
+
+async def test_pages_say_that_the_database_is_away_and_recover(
+    own_server_database: TestDatabase,
+) -> None:
+    database = own_server_database
+    await database.pool.execute(SCHEDULE)
+    async with AsyncExitStack() as stack:
+        admin = await serve(database, stack)
+        visitor = await admin.signed_in()
+        database.server.stop("immediate")
+
+        away = [await visitor.get(path) for path in PAGES]
+        ready = await visitor.get("/ready")
+        alive = await visitor.get("/live")
+        acted = await visitor.post("/schedules/nightly/pause", {"reason": "x"})
+        database.server.start()
+        await until(lambda: _answers(admin), within=20)
+        page = await visitor.get("/schedules")
+
+    assert [each.status for each in away] == [503] * len(PAGES)
+    assert all("The database does not answer" in each.text for each in away)
+    assert all(each.headers["Refresh"] for each in away)
+    assert not [
+        each
+        for each in away
+        if "No schedules yet" in each.text
+        or "nightly" in each.html.partition("<main")[2].replace("/schedules/nightly", "")
+    ]
+    assert (ready.status, alive.status, acted.status) == (503, 200, 503)
+    assert "nightly" in page.text
+
+
+async def _answers(admin: Admin) -> bool:
+    return (await (await admin.visitor()).get("/ready")).status == 200
