@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import ConsoleMessage, Page, async_playwright
 
 LOUD = ("warning", "error", "assert")
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -19,6 +19,11 @@ async def browser_page(
     if not Path(CHROMIUM).is_file():  # noqa: ASYNC240 - once, before the browser starts
         raise FileNotFoundError("no Chromium: install Debian's chromium, or set CHROMIUM")
     said: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type in LOUD:
+            said.append(message.text)
+
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM)
         context = await browser.new_context(
@@ -28,7 +33,7 @@ async def browser_page(
         )
         context.set_default_timeout(15_000)
         page = await context.new_page()
-        page.on("console", lambda message: message.type in LOUD and said.append(message.text))
+        page.on("console", hear)
         page.on("pageerror", lambda error: said.append(str(error)))
         try:
             yield page

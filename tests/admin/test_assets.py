@@ -77,13 +77,26 @@ def test_a_distance_in_words() -> None:
     assert away(NOW + timedelta(seconds=0.9), NOW) == "now"
 
 
-def test_the_preview_warns_of_changing_clocks() -> None:
-    gap = preview("30 2 * * *", "Europe/Prague", "once", NOW)
-    fold = preview("30 2 * * *", "Europe/Prague", "both", NOW)
+@pytest.mark.parametrize(
+    ("dst", "gap", "fold"),
+    [
+        ("once", "the run between them is at 03:00 instead", "comes twice and runs once"),
+        ("skip", "the run between them is skipped", "comes twice and runs once"),
+        ("both", "the run between them is at 03:00 instead", "comes twice and runs twice"),
+    ],
+)
+def test_the_preview_warns_of_changing_clocks(dst: str, gap: str, fold: str) -> None:
+    spring, autumn = preview("30 2 * * *", "Europe/Prague", dst, NOW).cautions
 
-    assert any("27 Mar 2027" in each or "28 Mar 2027" in each for each in gap.cautions)
-    assert any("comes twice" in each for each in fold.cautions)
-    assert preview("30 2 * * *", "Etc/UTC", "once", NOW).cautions == []
+    assert spring.startswith("On 28 Mar 2027 clocks go from 02:00 to 03:00")
+    assert gap in spring
+    assert autumn.startswith("On 31 Oct 2027 clocks go from 03:00 to 02:00")
+    assert fold in autumn
+
+
+@pytest.mark.parametrize("expression", ["30 4 * * *", "*/15 * * * *", "30 */2 * * *"])
+def test_the_preview_does_not_warn_without_need(expression: str) -> None:
+    assert preview(expression, "Europe/Prague", "once", NOW).cautions == []
 
 
 @pytest.mark.parametrize(

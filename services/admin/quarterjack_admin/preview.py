@@ -3,10 +3,10 @@
 Computed by the scheduler's own evaluator, so it cannot say anything else than what will happen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from quarterjack import cron
 
@@ -14,6 +14,8 @@ SHOWN = 10
 LOOK_AHEAD = timedelta(days=400)
 OFTEN = timedelta(minutes=1)
 YEAR = timedelta(days=366)
+ZERO = timedelta(0)
+MANY = 240
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,20 +67,23 @@ def preview(expression: str, zone_name: str, dst: str, now: datetime) -> Preview
 
 
 def _rate(parsed: cron.Cron, zone: tzinfo, dst: str, now: datetime) -> str:
-    """Say how often it runs, counting at most a few thousand ticks."""
+    """Say how often it runs, counting at most MANY ticks."""
     for span, name in (
+        (timedelta(hours=1), "an hour"),
         (timedelta(days=1), "a day"),
         (timedelta(days=7), "a week"),
         (YEAR, "a year"),
     ):
-        number, at = 0, parsed.next_after(now, zone, dst)
-        while at is not None and at <= now + span and number <= 2_000:
-            number, at = number + 1, parsed.next_after(at, zone, dst)
-        if number > 2_000:
-            return f"more than 2 000 times {name}"
+        number = _count(parsed.ticks(now, now + span, zone, dst), MANY + 1)
+        if number > MANY:
+            return f"more than {MANY} times {name}"
         if number > 1:
             return f"{number} times {name}"
     return "at most once a year"
+
+
+def _count(ticks: Iterator[datetime], limit: int) -> int:
+    return sum(1 for _ in islice(ticks, limit))
 
 
 def _cautions(
@@ -89,30 +94,46 @@ def _cautions(
         said.append("The first run is more than a year away.")
     if any(each.gap is not None and each.gap < OFTEN for each in coming):
         said.append("Runs more than once a minute.")
-    notes = (_around(parsed, zone, dst, change) for change in _changes(zone, now))
-    return said + [note for note in notes if note]
+    if not parsed.fields.any_hour:
+        notes = (_around(parsed, zone, dst, change) for change in _changes(zone, now))
+        said += [note for note in notes if note]
+    return said
 
 
 def _changes(zone: tzinfo, now: datetime) -> list[datetime]:
-    """Find the days in the next 13 months on which clocks change."""
-    days = [now + timedelta(days=n) for n in range(LOOK_AHEAD.days)]
+    """Find the instants in the next 13 months at which clocks change."""
+    start = now.replace(microsecond=0)
+    days = [start + timedelta(days=n) for n in range(LOOK_AHEAD.days)]
     return [
-        a
+        _between(a, b, zone)
         for a, b in pairwise(days)
         if a.astimezone(zone).utcoffset() != b.astimezone(zone).utcoffset()
     ]
 
 
-def _around(parsed: cron.Cron, zone: tzinfo, dst: str, day: datetime) -> str | None:
-    """Say so if the change of clocks on that day moves a run off its wall time, or repeats it."""
-    ticks = list(parsed.ticks(day, day + timedelta(days=1), zone, dst))[:100]
-    walls = [tick.astimezone(zone) for tick in ticks]
-    moved = [wall for wall in walls if not parsed.matches(wall.replace(tzinfo=None))]
-    date = f"{(day + timedelta(days=1)).astimezone(zone):%-d %b %Y}"
-    if moved:
-        return (
-            f"Clocks change about {date}: the run in the gap is at {moved[0]:%H:%M:%S %Z} instead."
+def _between(low: datetime, high: datetime, zone: tzinfo) -> datetime:
+    """Find the first second with the later offset."""
+    before = low.astimezone(zone).utcoffset()
+    while high - low > timedelta(seconds=1):
+        middle = low + timedelta(seconds=int((high - low).total_seconds()) // 2)
+        low, high = (
+            (middle, high) if middle.astimezone(zone).utcoffset() == before else (low, middle)
         )
-    if len({wall.replace(tzinfo=None, fold=0) for wall in walls}) < len(walls):
-        return f"Clocks change about {date}: a wall time comes twice, and so does its run."
-    return None
+    return high
+
+
+def _around(parsed: cron.Cron, zone: tzinfo, dst: str, change: datetime) -> str | None:
+    """Say what becomes of a run whose wall time does not exist that night, or comes twice."""
+    then = (change - timedelta(seconds=1)).astimezone(zone)
+    now = change.astimezone(zone)
+    shift = abs((now.utcoffset() or ZERO) - (then.utcoffset() or ZERO))
+    night = f"On {now:%-d %b %Y} clocks go from {then + timedelta(seconds=1):%H:%M} to {now:%H:%M}"
+    if then.utcoffset() < now.utcoffset():  # type: ignore[operator] # both are aware
+        moved = next(parsed.ticks(change, change, zone), None)
+        if moved is None or parsed.matches(now.replace(tzinfo=None)):
+            return None
+        what = "is skipped" if dst == "skip" else f"is at {now:%H:%M} instead"
+        return f"{night}: the run between them {what}."
+    twice = _count(parsed.ticks(change, change + shift - timedelta(seconds=1), zone, "both"), 1)
+    what = "runs twice" if dst == "both" else "runs once, the first time"
+    return f"{night}: what is due in between comes twice and {what}." if twice else None
