@@ -46,8 +46,8 @@ CREATE TABLE qj_schedules (
   tags text[] NOT NULL DEFAULT '{}',
   uniqueness jsonb CHECK (uniqueness IS NULL OR jsonb_typeof(uniqueness) = 'object'),
   catchup text NOT NULL DEFAULT 'last' CHECK (catchup IN ('skip', 'last', 'all')),
-  catchup_window interval NOT NULL DEFAULT '24 hours' CHECK (catchup_window > '0' AND catchup_window <= '3650 days'),
-  catchup_limit integer NOT NULL DEFAULT 100 CHECK (catchup_limit > 0),
+  catchup_window interval NOT NULL DEFAULT '1 day' CHECK (catchup_window > '0' AND catchup_window <= '3650 days'),
+  catchup_limit integer NOT NULL DEFAULT 100 CHECK (catchup_limit BETWEEN 1 AND 100000),
   overlap text NOT NULL DEFAULT 'skip' CHECK (overlap IN ('allow', 'skip')),
   managed_by text NOT NULL DEFAULT 'ui' CHECK (managed_by IN ('code', 'file', 'ui')),
   paused_at timestamptz,
@@ -65,7 +65,13 @@ CREATE TABLE qj_schedules (
   applied_version bigint,
   applied_at timestamptz,
   applied_by text,
-  CHECK (isfinite(planned_from) AND isfinite(next_run_at) AND isfinite(paused_at) AND isfinite(resume_at)),
+  CONSTRAINT qj_schedules_times CHECK (
+    planned_from BETWEEN '2000-01-01T00:00Z' AND '9000-01-01T00:00Z'
+    AND next_run_at BETWEEN '2000-01-01T00:00Z' AND '9999-01-01T00:00Z'
+    AND last_tick_at BETWEEN '2000-01-01T00:00Z' AND '9000-01-01T00:00Z'
+    AND paused_at BETWEEN '2000-01-01T00:00Z' AND '9000-01-01T00:00Z'
+    AND resume_at BETWEEN '2000-01-01T00:00Z' AND '9000-01-01T00:00Z'
+  ),
   CHECK (paused_at IS NOT NULL OR (paused_by IS NULL AND paused_reason IS NULL AND resume_at IS NULL))
 ) WITH (fillfactor = 70);
 COMMENT ON COLUMN qj_schedules.next_run_at IS

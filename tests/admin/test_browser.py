@@ -108,7 +108,7 @@ async def test_the_preview_follows_the_typing(admin: Admin) -> None:
         await page.get_by_label("Cron").fill("0 0 30 2 *")
         await expect(preview).to_contain_text("names a date that does not exist in any year")
         await page.get_by_role("button", name="Hourly").click()
-        await expect(preview).to_contain_text("24 times a day")
+        await expect(preview).to_contain_text("24 times in the next 24 hours")
 
 
 async def test_without_script_everything_works(admin: Admin) -> None:

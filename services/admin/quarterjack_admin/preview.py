@@ -69,17 +69,17 @@ def preview(expression: str, zone_name: str, dst: str, now: datetime) -> Preview
 def _rate(parsed: cron.Cron, zone: tzinfo, dst: str, now: datetime) -> str:
     """Say how often it runs, counting at most MANY ticks."""
     for span, name in (
-        (timedelta(hours=1), "an hour"),
-        (timedelta(days=1), "a day"),
-        (timedelta(days=7), "a week"),
-        (YEAR, "a year"),
+        (timedelta(hours=1), "hour"),
+        (timedelta(days=1), "24 hours"),
+        (timedelta(days=7), "7 days"),
+        (YEAR, "year"),
     ):
         number = _count(parsed.ticks(now, now + span, zone, dst), MANY + 1)
         if number > MANY:
-            return f"more than {MANY} times {name}"
+            return f"more than {MANY} times in the next {name}"
         if number > 1:
-            return f"{number} times {name}"
-    return "at most once a year"
+            return f"{number} times in the next {name}"
+    return "at most once in the next year"
 
 
 def _count(ticks: Iterator[datetime], limit: int) -> int:
