@@ -1,15 +1,18 @@
 """Closed until someone signs in; every gate refuses what it should."""
 
+import re
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from quarterjack_admin.answers import HEADERS
-from quarterjack_admin.permissions import check_routes
+from quarterjack_admin.permissions import ROLES, check_routes
 from tests.admin.conftest import PASSWORD, Admin, link, serve
 from tests.conftest import TestDatabase
 
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "admin.md"
 SCHEDULE = "INSERT INTO qj_schedules (name, worker, cron) VALUES ('nightly', 'count', '0 3 * * *')"
 PAGES = ("/schedules", "/schedules/nightly", "/schedules/nightly/edit", "/jobs", "/jobs/1", "/cluster",
          "/catalogue", "/account", "/new-schedule", "/events", "/schedules/nightly/run")  # fmt: skip
@@ -230,3 +233,15 @@ async def test_signing_in_leads_to_no_other_site(admin: Admin, target: str) -> N
     page = await visitor.post("/sign-in", {"name": "cy", "password": PASSWORD, "next": target})
 
     assert page.path == "/schedules"
+
+
+def test_the_documented_permissions_are_the_real_ones() -> None:
+    rows = re.findall(
+        r"^\| `([a-z.]+)` \|(.*)\|(.*)\|(.*)\|$", DOCUMENTED.read_text(), re.MULTILINE
+    )
+    documented = {
+        role: {row[0] for row in rows if row[place].strip() == "yes"}
+        for place, role in enumerate(("viewer", "operator", "admin"), start=1)
+    }
+
+    assert documented == ROLES
