@@ -46,17 +46,18 @@ BEGIN
     CREATE INDEX oban_jobs_state_cancelled_at_index ON oban_jobs (state, cancelled_at);
     CREATE INDEX oban_jobs_state_discarded_at_index ON oban_jobs (state, discarded_at);
 
-    CREATE UNLOGGED TABLE IF NOT EXISTS oban_peers (
-      name text PRIMARY KEY,
-      node text NOT NULL,
-      started_at timestamp without time zone NOT NULL,
-      expires_at timestamp without time zone NOT NULL
-    );
-
     COMMENT ON TABLE oban_jobs IS '14';
   END IF;
 END
 $migration$;
+
+-- The leaders of Elixir's Oban, which a database made by oban-py lacks.
+CREATE UNLOGGED TABLE IF NOT EXISTS oban_peers (
+  name text PRIMARY KEY,
+  node text NOT NULL,
+  started_at timestamp without time zone NOT NULL,
+  expires_at timestamp without time zone NOT NULL
+);
 
 -- The two tables that oban-py adds, so that it runs on the same database.
 CREATE UNLOGGED TABLE IF NOT EXISTS oban_leaders (

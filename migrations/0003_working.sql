@@ -31,13 +31,18 @@ CREATE TABLE qj_producers (
 ) WITH (fillfactor = 50);
 CREATE INDEX qj_producers_node ON qj_producers (node);
 
--- Wakes workers for inserts that Quarterjack's own client did not make (that one rings after its commit).
+-- Wakes workers for inserts that Quarterjack's own client did not make (that one rings after its commit),
+-- and the leader for jobs that are due before it would look by itself.
 CREATE FUNCTION qj_ring_inserts() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF current_setting('quarterjack.rings_itself', true) IS DISTINCT FROM 'yes' THEN
     PERFORM pg_notify(TG_TABLE_SCHEMA || '.oban_insert', json_build_object('queue', queue)::text)
     FROM (SELECT DISTINCT queue FROM inserted WHERE state = 'available') AS waiting;
   END IF;
+  PERFORM pg_notify(TG_TABLE_SCHEMA || '.qj_due', '{}')
+  FROM inserted
+  WHERE state = 'scheduled' AND scheduled_at < timezone('UTC', clock_timestamp()) + interval '1 second'
+  LIMIT 1;
   RETURN NULL;
 END
 $$;

@@ -7,6 +7,7 @@ are hints: each receiver also looks for itself.
 | oban_insert    | {"queue": q}                              | whoever inserts available jobs  |
 | oban_signal    | {"action": ..., "queue": q, "ident": i}   | whoever steers queues           |
 | qj_schedules   | {"id": n, "version": v}                   | an edit of a schedule (trigger) |
+| qj_due         | {}                                        | inserts due within a second     |
 | qj_scheduler   | {"action": "resigned"|"elected"|"applied"}| the leader                      |
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 INSERT = "oban_insert"
 SIGNAL = "oban_signal"
 SCHEDULES = "qj_schedules"
+DUE = "qj_due"
 SCHEDULER = "qj_scheduler"
 LONGEST = 1_000_000
 GZIP = 31

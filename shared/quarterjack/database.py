@@ -1,12 +1,13 @@
 """How every service connects: one schema, UTC, JSON as Python values."""
 
+import asyncio
 import json
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -21,6 +22,15 @@ Database: TypeAlias = "Pool | Connection"
 
 UNREACHABLE = (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
 LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+REFUSED = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.PLPGSQLError,
+    asyncpg.ProgramLimitExceededError,
+)
+"""What the server says of a row that it will not take, now or later."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +111,33 @@ async def open_pool(
         yield pool
     finally:
         pool.terminate()
+
+
+async def answered(
+    connection: Connection, question: Coroutine[Any, Any, Answer], patience: float
+) -> Answer:
+    """Wait for the answer; a connection that owes it for too long is cut, never asked to cancel.
+
+    A cancel request would make a commit that waits for a synchronous standby visible but unreplicated.
+    """
+    task = asyncio.ensure_future(question)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=patience)
+        if not done:
+            connection.terminate()
+        return await task
+    except asyncio.CancelledError:
+        connection.terminate()
+        task.cancel()
+        raise
+
+
+async def ask(
+    pool: Pool, question: Callable[[Connection], Coroutine[Any, Any, Answer]], patience: float
+) -> Answer:
+    """Ask on a connection of the pool, as `answered` does; a server that falls silent holds nobody up."""
+    async with pool.acquire(timeout=patience) as connection:
+        return await answered(connection, question(connection), patience)
 
 
 def _settings(address: Address, name: str) -> dict[str, str]:

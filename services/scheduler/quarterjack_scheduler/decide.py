@@ -3,7 +3,8 @@
 A tick younger than GRACE is late, not missed: it is enqueued under every policy, so a failover costs no run.
 The others are missed, and the schedule's catch-up decides: `skip` none, `last` the newest one of all that
 are due, `all` those inside the window up to the limit, the newest kept. Every tick from the watermark on
-gets its line in the ledger; long rows of equal outcome share one.
+gets its line in the ledger; long rows of equal outcome share one. More than MOST missed runs are enqueued
+in several passes, so that the catch-up of one schedule does not keep the others waiting.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from quarterjack.unique import Unique
 
 GRACE = timedelta(seconds=30)
 COUNTED = 1_000
+MOST = 5_000
 NAMESPACE = UUID("b3a1f2a4-6a54-5d5c-9e0e-6f2f8f0a7c11")
 MOMENT = timedelta(microseconds=1)
 
@@ -72,7 +74,10 @@ def decide(due: Due, now: datetime) -> Verdict:
     elif due.catchup == "last":
         decisions = _newest(due, missed, late, now)
     else:
-        decisions = [*_all(due, missed, now), *map(_enqueued, late)]
+        decisions, kept = _all(due, missed, now)
+        if len(kept) > MOST:
+            upcoming, kept, late = kept[MOST], kept[:MOST], []
+        decisions += map(_enqueued, [*kept, *late])
     return Verdict(due=due, next_run_at=upcoming, decisions=_one_at_a_time(due, decisions))
 
 
@@ -142,14 +147,15 @@ def _newest(due: Due, missed: Span, late: list[datetime], now: datetime) -> list
     return [*lines, _enqueued(newest)]
 
 
-def _all(due: Due, missed: Span, now: datetime) -> list[Decision]:
+def _all(due: Due, missed: Span, now: datetime) -> tuple[list[Decision], list[datetime]]:
+    """Give the lines of what is dropped, and the ticks that are kept."""
     kept = [tick for tick in missed.last(due.catchup_limit) if tick >= now - due.catchup_window]
     if not kept:
-        return missed.line("skipped_window", f"older than its window of {due.catchup_window}")
+        reason = f"older than its window of {due.catchup_window}"
+        return missed.line("skipped_window", reason), []
     dropped = missed.before(kept[0])
     reason = f"beyond its limit of {due.catchup_limit} or window of {due.catchup_window}"
-    lines = dropped.line("skipped_window", reason) if dropped else []
-    return [*lines, *map(_enqueued, kept)]
+    return dropped.line("skipped_window", reason) if dropped else [], kept
 
 
 def _one_at_a_time(due: Due, decisions: Sequence[Decision]) -> list[Decision]:

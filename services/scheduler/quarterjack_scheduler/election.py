@@ -11,17 +11,16 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from asyncpg import Connection, Record
 
 import quarterjack
 from quarterjack import channels
-from quarterjack.database import LOST, Address, connect
+from quarterjack.database import LOST, Address, answered, connect
 from quarterjack.queries import lease, notifications
 from quarterjack_scheduler.clock import boot
 
@@ -31,8 +30,8 @@ BEAT = 0.4
 TTL = timedelta(seconds=1.5)
 TRUST_MARGIN = 0.2
 PROGRESS = 2.0
-
-Answer = TypeVar("Answer")
+SHY_FOR = 5.0
+PATIENCE = TTL.total_seconds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +58,8 @@ class Election:
         self._term = 0
         self._trusted_until = 0.0
         self._progress = -PROGRESS
+        self._shy_until = 0.0
+        self._stuck = 0
         self._offset = 0.0
         self._lag = 0.0
         self._loop = asyncio.new_event_loop()
@@ -119,7 +120,8 @@ class Election:
                     connection = None
             await self._rest(pause)
         if connection is not None:
-            await self._resign(connection)
+            await self._give_back(connection)
+            connection.terminate()
 
     async def _beat(self, connection: "Connection[Record]") -> float:
         sent = boot()
@@ -138,23 +140,38 @@ class Election:
                 term=self._term if sound else 0,
                 ttl=TTL,
             ),
+            PATIENCE,
         )
         received = boot()
         self._lag = received - sent
         self._offset = standing.now.timestamp() - (sent + received) / 2
         if standing.leading:
+            self._stuck = 0
             self._trusted_until = sent + TTL.total_seconds() - TRUST_MARGIN
             return BEAT
+        self._stuck = 0 if sound else self._stuck + 1
+        if self._term and standing.term == self._term and self._stuck == 1:
+            return BEAT
         if self._term:
-            why = f"term {standing.term} has begun" if sound else "its tick loop is stuck"
-            log.warning("lost term %d: %s", self._term, why)
-            self._term = 0
-            self._changed()
+            await self._step_down(connection, standing, sound)
+        sound = sound and sent >= self._shy_until
         if standing.free and sound:
             await self._seek(connection, standing.term)
             return BEAT
         until_expiry = standing.remaining.total_seconds() + 0.005 + random.random() * 0.02  # noqa: S311 - jitter
         return min(BEAT, until_expiry) if sound else BEAT
+
+    async def _step_down(
+        self, connection: "Connection[Record]", standing: lease.Standing, sound: bool
+    ) -> None:
+        """Lead no more; for want of progress in two beats, let another try before seeking the lease again."""
+        why = f"term {standing.term} has begun" if sound else "its tick loop is stuck"
+        log.warning("lost term %d: %s", self._term, why)
+        if not sound:
+            self._shy_until = boot() + SHY_FOR
+            await self._give_back(connection)
+        self._term = 0
+        self._changed()
 
     async def _seek(self, connection: "Connection[Record]", seen_term: int) -> None:
         sent = boot()
@@ -167,6 +184,7 @@ class Election:
                 seen_term=seen_term,
                 ttl=TTL,
             ),
+            PATIENCE,
         )
         if term is None:
             return
@@ -175,20 +193,21 @@ class Election:
         self._changed()
         await self._tell(connection, '{"action": "elected"}')
 
-    async def _resign(self, connection: "Connection[Record]") -> None:
+    async def _give_back(self, connection: "Connection[Record]") -> None:
         term, self._term = self._term, 0
         try:
-            await answered(connection, lease.resign(connection, uuid=self.peer.uuid, term=term))
+            await answered(
+                connection, lease.resign(connection, uuid=self.peer.uuid, term=term), PATIENCE
+            )
             if term:
                 log.info("resigned term %d", term)
                 await self._tell(connection, '{"action": "resigned"}')
         except LOST as error:
             log.warning("could not resign: %s; the lease runs out by itself", error)
-        connection.terminate()
 
     async def _tell(self, connection: "Connection[Record]", message: str) -> None:
         channel = channels.channel(self._address.schema, channels.SCHEDULER)
-        await answered(connection, notifications.send(connection, channel, message))
+        await answered(connection, notifications.send(connection, channel, message), PATIENCE)
 
     async def _rest(self, seconds: float) -> None:
         try:
@@ -197,19 +216,3 @@ class Election:
         except TimeoutError:
             return
         self._woken.clear()
-
-
-async def answered(
-    connection: "Connection[Record]",
-    question: Coroutine[Any, Any, Answer],
-    patience: float = TTL.total_seconds(),
-) -> Answer:
-    """Wait for the answer; a connection that owes it for too long is cut, never asked to cancel.
-
-    A cancel request would make a commit that waits for a synchronous standby visible but unreplicated.
-    """
-    task = asyncio.ensure_future(question)
-    done, _ = await asyncio.wait({task}, timeout=patience)
-    if not done:
-        connection.terminate()
-    return await task

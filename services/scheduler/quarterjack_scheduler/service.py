@@ -5,14 +5,14 @@ import logging
 from typing import Any
 
 from quarterjack import channels, migrate
-from quarterjack.database import Address, from_environment, open_pool
+from quarterjack.database import Address, Pool, from_environment, open_pool
 from quarterjack.listener import Listener
 from quarterjack.process import node_name, stop_event
 from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler import retention
 from quarterjack_scheduler.election import Election, Peer
 from quarterjack_scheduler.tick_loop import TickLoop
-from quarterjack_scheduler.upkeep import Pruner, Rescuer, Stager, repeat
+from quarterjack_scheduler.upkeep import Pruner, Rescuer, repeat, stage
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +32,17 @@ async def serve() -> int:
             address, Peer.named(node), changed=lambda: loop.call_soon_threadsafe(ticks.wake)
         )
         ticks = TickLoop(pool, election, schema=address.schema, telemetry=telemetry)
-        pruner = Pruner(pool, keep, own_traces=telemetry.on)
+        pruner, staging = Pruner(keep, own_traces=telemetry.on), asyncio.Event()
         log.info("scheduler %s started", node)
         election.start()
         try:
             async with asyncio.TaskGroup() as group:
                 beside = [
-                    group.create_task(_listen(address, pool, election, ticks, name)),
+                    group.create_task(_listen(address, pool, election, ticks, staging, name)),
                     group.create_task(telemetry.run(pool)),
-                    group.create_task(repeat(Stager(pool).stage, election, "stage jobs", 0.2)),
-                    group.create_task(repeat(Rescuer(pool).sweep, election, "rescue jobs")),
-                    group.create_task(repeat(pruner.prune, election, "prune")),
+                    group.create_task(repeat(pool, election, stage, "stage jobs", woken=staging)),
+                    group.create_task(repeat(pool, election, Rescuer().sweep, "rescue jobs")),
+                    group.create_task(repeat(pool, election, pruner.prune, "prune")),
                 ]
                 ticking = group.create_task(ticks.run(stopping))
                 await stopping.wait()
@@ -58,17 +58,25 @@ async def serve() -> int:
 
 
 async def _listen(
-    address: Address, pool: Any, election: Election, ticks: TickLoop, name: str
+    address: Address,
+    pool: Pool,
+    election: Election,
+    ticks: TickLoop,
+    staging: asyncio.Event,
+    name: str,
 ) -> None:
     def heard(channel: str, message: dict[str, Any]) -> None:
         if channel == channels.SCHEDULES:
             ticks.wake()
+        elif channel == channels.DUE:
+            staging.set()
         elif message.get("action") == "resigned":
             election.wake()
 
     def gap() -> None:
         ticks.wake()
+        staging.set()
         election.wake()
 
-    names = (channels.SCHEDULES, channels.SCHEDULER)
+    names = (channels.SCHEDULES, channels.SCHEDULER, channels.DUE)
     await Listener(address, pool, names, heard=heard, gap=gap, who=f"{name} listener").run()

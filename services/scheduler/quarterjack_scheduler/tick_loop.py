@@ -9,14 +9,15 @@ import json
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 import asyncpg
 
 from quarterjack import channels, cron
-from quarterjack.database import LOST, Pool
-from quarterjack.queries import jobs, notifications, ticks
+from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
+from quarterjack.queries import jobs, notifications, plans, ticks
 from quarterjack.telemetry import Span, Telemetry
 from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.decide import Verdict, decide, to_move, to_rows
@@ -28,8 +29,10 @@ PASS_EVERY = 1.0
 HORIZON = timedelta(seconds=2)
 READ = 2_000
 BATCH = 500
+PATIENCE = 5.0
+AGAIN = 0.1
+OTHERS_FAULT = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
 UNREADABLE = (ValueError, TypeError, OverflowError, LookupError, AttributeError)
-POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 
 class TickLoop:
@@ -43,6 +46,7 @@ class TickLoop:
         self._channel = channels.channel(schema, channels.SCHEDULER)
         self._telemetry = telemetry
         self._woken = asyncio.Event()
+        self._sick = False
 
     def wake(self) -> None:
         self._woken.set()
@@ -54,13 +58,13 @@ class TickLoop:
             pause = 0.2
             self._woken.clear()
             try:
-                term = self._election.term
+                term, self._sick = self._election.term, False
                 if term is None:
-                    await ticks.now(self._pool)
+                    await ask(self._pool, ticks.now, PATIENCE)
                     pause = PASS_EVERY
                 else:
-                    pause = await self._pass(term)
-                self._election.progressed()
+                    pause = await ask(self._pool, partial(self._pass, term), PATIENCE)
+                self._progress()
                 reachable = True
             except LOST as error:
                 if reachable:
@@ -68,28 +72,30 @@ class TickLoop:
                 reachable = False
             await self._rest(pause)
 
-    async def _pass(self, term: int) -> float:
+    async def _pass(self, term: int, db: Connection) -> float:
         """Decide what is due and what falls due within a second; seconds to rest after it."""
         began = boot()
-        for name in await ticks.resume_due(self._pool):
+        for name in await plans.resume_due(db):
             log.info("resumed %s, whose pause has run out", name)
-        await self._take_over_edits(term)
-        rows = await ticks.due(self._pool, horizon=HORIZON, limit=READ)
+        await self._take_over_edits(db, term)
+        rows = await ticks.due(db, horizon=HORIZON, limit=READ)
 
         now = self._election.database_now()
         overdue = [row for row in rows if row.next_run_at <= now]
-        verdicts = [await self._judge(row, now, term) for row in overdue]
-        await self._strike_all([v for v in verdicts if v is not None], term)
+        verdicts = [await self._judge(db, row, now, term) for row in overdue]
+        settled = await self._strike_all(db, [v for v in verdicts if v is not None], term)
 
         upcoming = [row for row in rows if row.next_run_at > now]
-        ready = [await self._judge(row, row.next_run_at, term) for row in upcoming]
+        ready = [await self._judge(db, row, row.next_run_at, term) for row in upcoming]
         for instant, group in groupby(
             (v for v in ready if v is not None), key=lambda verdict: verdict.due.next_run_at
         ):
             if not await self._wait_for(instant, until=began + PASS_EVERY):
                 return 0.0
-            await self._strike_all(list(group), term)
-        return 0.0 if len(rows) == READ else max(0.0, began + PASS_EVERY - boot())
+            settled = await self._strike_all(db, list(group), term) and settled
+        if len(rows) == READ:
+            return 0.0
+        return max(0.0, began + PASS_EVERY - boot()) if settled else AGAIN
 
     async def _wait_for(self, instant: datetime, *, until: float) -> bool:
         """Sleep until the database's clock reads `instant`; False if woken or out of time before."""
@@ -102,46 +108,69 @@ class TickLoop:
                 return False
         return True
 
-    async def _take_over_edits(self, term: int) -> None:
-        rows = await ticks.unplanned(self._pool, limit=READ)
+    async def _take_over_edits(self, db: Connection, term: int) -> None:
+        rows = await plans.unplanned(db, limit=READ)
         if not rows:
             return
-        plans = [_plan(row) for row in rows]
+        wanted = [_plan(row) for row in rows]
         peer = self._election.peer
-        await ticks.plan(self._pool, holder=peer.uuid, term=term, node=peer.node, plans=plans)
-        for row, plan in zip(rows, plans, strict=True):
+        held = await plans.plan(db, holder=peer.uuid, term=term, node=peer.node, plans=wanted)
+        told = None
+        for row, plan in zip(rows, wanted, strict=True):
+            if row.id not in held:
+                continue
             if plan["broken_reason"]:
                 log.error("set %s aside: %s", row.name, plan["broken_reason"])
             else:
                 log.info("applied version %d of %s", row.version, row.name)
-        told = json.dumps({"action": "applied", "id": rows[-1].id, "version": rows[-1].version})
-        await notifications.send(self._pool, self._channel, told)
+            told = json.dumps({"action": "applied", "id": row.id, "version": row.version})
+        if told is not None:
+            await notifications.send(db, self._channel, told)
 
-    async def _judge(self, row: ticks.Due, now: datetime, term: int) -> Verdict | None:
+    async def _judge(
+        self, db: Connection, row: ticks.Due, now: datetime, term: int
+    ) -> Verdict | None:
         """Decide one schedule; one that cannot be read is set aside and stops no other."""
         try:
             return decide(row, now)
         except UNREADABLE as error:
-            await self._set_aside(row, term, str(error))
+            await self._set_aside(db, row, term, str(error))
             return None
 
-    async def _strike_all(self, verdicts: Sequence[Verdict], term: int) -> None:
+    async def _strike_all(self, db: Connection, verdicts: Sequence[Verdict], term: int) -> bool:
+        """Strike in batches; False if something is left that should be tried again soon."""
+        settled = True
         for start in range(0, len(verdicts), BATCH):
             batch = verdicts[start : start + BATCH]
             try:
-                await self._strike(batch, term)
-            except (*POISON, *UNREADABLE):
-                for verdict in batch:
-                    await self._strike_alone(verdict, term)
+                settled = await self._strike(db, batch, term) and settled
+            except (asyncpg.PostgresError, *UNREADABLE):
+                if db.is_closed():
+                    raise
+                alone = [await self._strike_alone(db, verdict, term) for verdict in batch]
+                settled = all(alone) and settled
+            self._progress()
+        return settled
+
+    def _progress(self) -> None:
+        if not self._sick:
             self._election.progressed()
 
-    async def _strike_alone(self, verdict: Verdict, term: int) -> None:
+    async def _strike_alone(self, db: Connection, verdict: Verdict, term: int) -> bool:
         try:
-            await self._strike([verdict], term)
-        except (*POISON, *UNREADABLE) as error:
-            await self._set_aside(verdict.due, term, str(error))
+            return await self._strike(db, [verdict], term)
+        except (*REFUSED, *UNREADABLE) as error:
+            await self._set_aside(db, verdict.due, term, str(error))
+            return True
+        except asyncpg.PostgresError as error:
+            if db.is_closed():
+                raise
+            log.warning("could not fire %s: %s; trying again", verdict.due.name, error)
+            self._sick = not isinstance(error, OTHERS_FAULT)
+            return False
 
-    async def _strike(self, verdicts: Sequence[Verdict], term: int) -> None:
+    async def _strike(self, db: Connection, verdicts: Sequence[Verdict], term: int) -> bool:
+        """Strike one batch; False if a schedule in it stayed as it was."""
         spans: dict[int, Span] = {}
         decisions: list[dict[str, Any]] = []
         for verdict in verdicts:
@@ -153,55 +182,43 @@ class TickLoop:
             decisions += to_rows(verdict, term=term, traceparent=traceparent)
 
         held, struck = await ticks.strike(
-            self._pool,
+            db,
             holder=self._election.peer.uuid,
             term=term,
             moves=[to_move(verdict) for verdict in verdicts],
             decisions=decisions,
         )
 
+        self._sick = False
         if not held:
             log.warning("fenced: term %d is over", term)
             self._election.wake()
-            return
+            return False
         names = {verdict.due.id: verdict.due.name for verdict in verdicts}
         for tick in struck:
-            if tick.outcome == "enqueued":
-                log.info(
-                    "fired %s of %s as job %s",
-                    names[tick.schedule_id],
-                    tick.tick_at.isoformat(),
-                    tick.job_id,
-                )
-                if span := spans.pop(tick.schedule_id, None):
-                    self._telemetry.end(span)
-            else:
-                log.info(
-                    "%s %s of %s: %s",
-                    tick.outcome,
-                    names[tick.schedule_id],
-                    tick.tick_at.isoformat(),
-                    tick.reason,
-                )
-        await self._ring(sorted({tick.queue for tick in struck if tick.job_id is not None}))
+            _log(names[tick.schedule_id], tick)
+            if tick.job_id is not None and (span := spans.pop(tick.schedule_id, None)):
+                self._telemetry.end(span)
+        await self._ring(db, sorted({tick.queue for tick in struck if tick.job_id is not None}))
+        return len({tick.schedule_id for tick in struck}) == len(verdicts)
 
-    async def _ring(self, queues: Sequence[str]) -> None:
+    async def _ring(self, db: Connection, queues: Sequence[str]) -> None:
         if not queues:
             return
         try:
-            await jobs.ring(self._pool, queues)
+            await jobs.ring(db, queues)
         except LOST as error:
             log.warning("could not wake %s: %s; its workers will poll", queues, error)
 
-    async def _set_aside(self, row: ticks.Due, term: int, reason: str) -> None:
+    async def _set_aside(self, db: Connection, row: ticks.Due, term: int, reason: str) -> None:
         log.error("set %s aside: %s", row.name, reason[:500])
-        await ticks.mark_broken(
-            self._pool,
+        await plans.mark_broken(
+            db,
             holder=self._election.peer.uuid,
             term=term,
             id=row.id,
             version=row.version,
-            reason=reason[:500],
+            reason=reason[:500].replace("\x00", ""),
         )
 
     async def _rest(self, seconds: float) -> None:
@@ -214,12 +231,21 @@ class TickLoop:
             return
 
 
-def _plan(row: ticks.Unplanned) -> dict[str, Any]:
+def _log(name: str, tick: ticks.Struck) -> None:
+    at = tick.tick_at.isoformat()
+    if tick.outcome == "enqueued":
+        log.info("fired %s of %s as job %s", name, at, tick.job_id)
+    else:
+        log.info("%s %s of %s: %s", tick.outcome, name, at, tick.reason)
+
+
+def _plan(row: plans.Unplanned) -> dict[str, Any]:
     first, reason = None, None
     try:
         parsed, zone = cron.parse(row.cron), cron.zone(row.timezone)
         if not row.paused:
             first = parsed.next_after(row.planned_from, zone, row.dst)
+            reason = None if first else "the calendar has no tick left for it"
     except UNREADABLE as error:
         reason = str(error)[:500]
     return {

@@ -55,7 +55,8 @@ async def ack(db: Database, acks: Sequence[Ack]) -> set[int]:
           meta = CASE
             WHEN a.snoozed THEN coalesce(j.meta, '{}') || a.meta::jsonb || jsonb_build_object(
               'snoozed', CASE
-                WHEN jsonb_typeof(j.meta -> 'snoozed') = 'number' THEN (j.meta ->> 'snoozed')::numeric::bigint + 1
+                WHEN jsonb_typeof(j.meta -> 'snoozed') = 'number'
+                THEN least((j.meta ->> 'snoozed')::numeric, 1e9)::bigint + 1
                 ELSE 1
               END
             )

@@ -5,6 +5,9 @@ Invariants, each kept by one line below (reliability: compare-and-set, fence, ne
          same transaction that writes its jobs and its ledger rows; so a repeated or delayed request moves nothing
   fence  the lease row is share-locked under (term, holder) for the whole statement; so no two terms interleave
   early  nothing is decided before its instant by the database's clock
+
+A row that another session holds is passed over, and no other lock is waited for longer than a moment: the
+ticks of other schedules must not wait for a forgotten transaction.
 """
 
 import json
@@ -39,20 +42,6 @@ class Due:
     catchup_limit: int
     overlap: str
     next_run_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unplanned:
-    """A new or edited schedule that the leader has not taken over yet."""
-
-    id: int
-    name: str
-    version: int
-    cron: str
-    timezone: str
-    dst: str
-    paused: bool
-    planned_from: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,57 +86,6 @@ async def due(db: Database, *, horizon: timedelta, limit: int) -> list[Due]:
     return [Due(**record) for record in records]
 
 
-async def unplanned(db: Database, *, limit: int) -> list[Unplanned]:
-    """Give the schedules that were made, edited, paused or resumed since a leader last looked."""
-    records = await db.fetch(
-        """
-        SELECT
-          id, name, version, cron, timezone, dst, paused_at IS NOT NULL AS paused,
-          greatest(planned_from, last_tick_at) AS planned_from
-        FROM qj_schedules
-        WHERE
-          applied_version IS DISTINCT FROM version
-          OR (next_run_at IS NULL AND paused_at IS NULL AND broken_reason IS NULL)
-        ORDER BY id
-        LIMIT $1
-        """,
-        limit,
-    )
-    return [Unplanned(**record) for record in records]
-
-
-async def plan(
-    db: Database, *, holder: UUID, term: int, node: str, plans: Sequence[dict[str, Any]]
-) -> int:
-    """Take over versions: first tick, who applied it and when, or why it cannot be read; how many held."""
-    records = await db.fetch(
-        """
-        WITH fence AS MATERIALIZED (
-          SELECT FROM qj_lease WHERE name = 'scheduler' AND term = $2 AND holder = $1 FOR SHARE
-        )
-        UPDATE qj_schedules AS s
-        SET
-          next_run_at = coalesce(s.next_run_at, p.next_run_at),
-          broken_reason = p.broken_reason,
-          applied_version = p.version,
-          applied_at = clock_timestamp(),
-          applied_by = $3
-        FROM
-          fence,
-          jsonb_to_recordset($4::text::jsonb) AS p (
-            id bigint, version bigint, next_run_at timestamptz, broken_reason text
-          )
-        WHERE s.id = p.id AND s.version = p.version
-        RETURNING s.id
-        """,
-        holder,
-        term,
-        node,
-        json.dumps(plans),
-    )
-    return len(records)
-
-
 async def strike(
     db: Database,
     *,
@@ -158,27 +96,38 @@ async def strike(
 ) -> tuple[bool, list[Struck]]:
     """Move watermarks, insert jobs and write the ledger, all or nothing; (fence held, what was decided).
 
-    A schedule that was edited, paused or already decided gives no rows, and neither does one whose last
-    decided tick still lies ahead of the database's clock.
+    A schedule that was edited, paused or already decided gives no rows, and neither does one that another
+    session holds or whose last decided tick still lies ahead of the database's clock.
     """
     records = await db.fetch(
         """
-        WITH fence AS MATERIALIZED (
-          SELECT FROM qj_lease WHERE name = 'scheduler' AND term = $2 AND holder = $1 FOR SHARE
+        WITH settings AS MATERIALIZED (
+          SELECT set_config('quarterjack.rings_itself', 'yes', true), set_config('lock_timeout', '250ms', true)
         ),
-        quiet AS MATERIALIZED (
-          SELECT set_config('quarterjack.rings_itself', 'yes', true)
+        fence AS MATERIALIZED (
+          SELECT
+          FROM settings, qj_lease AS l
+          WHERE l.name = 'scheduler' AND l.term = $2 AND l.holder = $1
+          FOR SHARE OF l
+        ),
+        free AS MATERIALIZED (
+          SELECT s.id
+          FROM fence, qj_schedules AS s
+          WHERE s.id IN (SELECT m.id FROM jsonb_to_recordset($3::text::jsonb) AS m (id bigint))
+          ORDER BY s.id
+          FOR NO KEY UPDATE OF s SKIP LOCKED
         ),
         moved AS (
           UPDATE qj_schedules AS s
           SET next_run_at = m.next_run_at, last_tick_at = m.decided_until
           FROM
-            fence,
+            free,
             jsonb_to_recordset($3::text::jsonb) AS m (
               id bigint, version bigint, expected_at timestamptz, next_run_at timestamptz, decided_until timestamptz
             )
           WHERE
-            s.id = m.id
+            s.id = free.id
+            AND s.id = m.id
             AND s.version = m.version
             AND s.next_run_at = m.expected_at
             AND s.paused_at IS NULL
@@ -205,18 +154,25 @@ async def strike(
             LIMIT 1
           ) AS live ON true
         ),
-        released AS (
-          UPDATE oban_jobs AS j
-          SET meta = j.meta - 'qj_unique'
-          FROM decided AS d
+        expired AS MATERIALIZED (
+          SELECT j.id
+          FROM oban_jobs AS j
+          JOIN decided AS d ON j.meta ->> 'qj_unique' = d.unique_key
           WHERE
             d.outcome = 'enqueued'
             AND j.meta ? 'qj_unique'
-            AND j.meta ->> 'qj_unique' = d.unique_key
             AND (
               NOT j.state::text = ANY (d.unique_states)
               OR j.inserted_at < timezone('UTC', clock_timestamp()) - d.unique_period
             )
+          ORDER BY j.id
+          FOR UPDATE OF j
+        ),
+        released AS (
+          UPDATE oban_jobs AS j
+          SET meta = j.meta - 'qj_unique'
+          FROM expired AS e
+          WHERE j.id = e.id
           RETURNING j.id
         ),
         inserted AS (
@@ -225,9 +181,9 @@ async def strike(
           SELECT
             'available', d.worker, d.queue, d.args, d.meta, d.tags, d.priority, d.max_attempts,
             timezone('UTC', clock_timestamp()), timezone('UTC', d.tick_at)
-          FROM decided AS d, quiet
+          FROM decided AS d
           WHERE d.outcome = 'enqueued' AND d.live_id IS NULL AND (SELECT count(*) FROM released) >= 0
-          ORDER BY d.tick_at
+          ORDER BY d.unique_key, d.tick_at
           ON CONFLICT ((meta ->> 'qj_unique')) WHERE meta ? 'qj_unique' DO NOTHING
           RETURNING id, meta ->> 'tick_id' AS tick_id
         ),
@@ -263,38 +219,3 @@ async def strike(
     return bool(records), [
         Struck(**record) for record in records if record["schedule_id"] is not None
     ]
-
-
-async def mark_broken(
-    db: Database, *, holder: UUID, term: int, id: int, version: int, reason: str
-) -> None:
-    """Set one schedule aside with the reason, until it is edited."""
-    await db.execute(
-        """
-        WITH fence AS MATERIALIZED (
-          SELECT FROM qj_lease WHERE name = 'scheduler' AND term = $2 AND holder = $1 FOR SHARE
-        )
-        UPDATE qj_schedules AS s
-        SET broken_reason = $5
-        FROM fence
-        WHERE s.id = $3 AND s.version = $4
-        """,
-        holder,
-        term,
-        id,
-        version,
-        reason,
-    )
-
-
-async def resume_due(db: Database) -> list[str]:
-    """Resume the schedules whose pause has run out; their names. Harmless when run twice."""
-    records = await db.fetch(
-        """
-        UPDATE qj_schedules
-        SET paused_at = NULL, updated_by = 'scheduler'
-        WHERE resume_at <= clock_timestamp() AND paused_at IS NOT NULL
-        RETURNING name
-        """
-    )
-    return [record["name"] for record in records]

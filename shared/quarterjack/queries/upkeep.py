@@ -43,7 +43,7 @@ async def stage(db: Database, *, limit: int) -> list[str]:
           FOR UPDATE SKIP LOCKED
         )
         UPDATE oban_jobs AS j
-        SET state = 'available', max_attempts = greatest(j.max_attempts, j.attempt + 1)
+        SET state = 'available'
         FROM due
         WHERE j.id = due.id
         RETURNING j.queue
@@ -57,7 +57,7 @@ async def next_due_in(db: Database) -> timedelta | None:
     """Give the time until the next scheduled or retryable job is due; None if it is a day or more."""
     wait: timedelta | None = await db.fetchval(
         """
-        SELECT min(scheduled_at) - timezone('UTC', clock_timestamp())
+        SELECT greatest(min(scheduled_at), timezone('UTC', clock_timestamp())) - timezone('UTC', clock_timestamp())
         FROM oban_jobs
         WHERE
           state IN ('scheduled', 'retryable')
@@ -136,7 +136,8 @@ async def rescue(db: Database, *, limit: int) -> list[Rescued]:
           ),
           meta = coalesce(j.meta, '{}') || jsonb_build_object(
             'rescued', CASE
-              WHEN jsonb_typeof(j.meta -> 'rescued') = 'number' THEN (j.meta ->> 'rescued')::numeric::bigint + 1
+              WHEN jsonb_typeof(j.meta -> 'rescued') = 'number'
+              THEN least((j.meta ->> 'rescued')::numeric, 1e9)::bigint + 1
               ELSE 1
             END
           )
