@@ -69,6 +69,28 @@ async def leave() -> None:
     sys.exit(3)
 
 
+class Outside(BaseException):
+    """What other libraries raise past every `except Exception`."""
+
+
+@job("outside", max_attempts=1)
+async def outside() -> None:
+    """Raise what is no Exception."""
+    raise Outside("past everything")
+
+
+@job("exhausted_iterator", max_attempts=1)
+def exhausted_iterator() -> None:
+    """Take one too many."""
+    next(iter(()))
+
+
+@job("forgotten_await", max_attempts=1)
+def forgotten_await() -> object:
+    """Call a coroutine function and return what it gave."""
+    return fail()
+
+
 @job("too_slow", max_attempts=1, timeout=timedelta(seconds=0.1))
 async def too_slow() -> None:
     """Never end."""

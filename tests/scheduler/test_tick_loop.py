@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -173,7 +174,7 @@ async def test_edits_during_due_ticks_leave_each_tick_once(database: TestDatabas
     await add_schedule(database.pool, "s")
     async with replica(database.address):
         for number in range(12):
-            await until(lambda n=number: fired(database, "s", n // 4))
+            await until(partial(fired, database, "s", number // 4))
             await database.pool.execute(
                 "UPDATE qj_schedules SET args = jsonb_build_object('n', $1::integer)", number
             )

@@ -96,6 +96,20 @@ def test_too_many_parameters_are_refused() -> None:
         job("three")(lambda a, b, c: None)
 
 
+def test_a_handler_that_yields_is_refused() -> None:
+    def steps() -> Iterator[int]:
+        yield 1
+
+    with pytest.raises(JobTypeInvalid, match="it yields"):
+        job("steps")(steps)
+
+
+@pytest.mark.parametrize("name", ["", "two words", "x" * 128, "-x", "x\n"])
+def test_a_schedule_name_that_the_table_refuses_is_told_at_once(name: str) -> None:
+    with pytest.raises(JobTypeInvalid, match="schedule's name"):
+        DefaultSchedule(name=name, cron="* * * * *")
+
+
 def test_a_default_schedule_is_checked_where_it_is_written() -> None:
     with pytest.raises(CronError, match="61"):
         DefaultSchedule(name="x", cron="61 * * * *")

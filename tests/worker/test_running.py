@@ -44,7 +44,8 @@ async def _ended(database: TestDatabase) -> Any:
 
 
 async def test_each_outcome_is_written(database: TestDatabase) -> None:
-    workers = ["count", "in_thread", "cancel", "discard", "fail", "leave", "too_slow"]
+    failing = ["fail", "leave", "too_slow", "outside", "exhausted_iterator", "forgotten_await"]
+    workers = ["count", "in_thread", "cancel", "discard", *failing]
     async with working(database):
         await quarterjack.enqueue_many(
             database.pool,
@@ -63,8 +64,14 @@ async def test_each_outcome_is_written(database: TestDatabase) -> None:
         "leave": ("discarded", 1),
         "too_slow": ("discarded", 1),
         "too_slow_in_thread": ("discarded", 1),
+        "outside": ("discarded", 1),
+        "exhausted_iterator": ("discarded", 1),
+        "forgotten_await": ("discarded", 1),
     }
     assert "ValueError: a NUL" in jobs["fail"]["error"]
+    assert "Outside: past everything" in jobs["outside"]["error"]
+    assert "StopIteration" in jobs["exhausted_iterator"]["error"]
+    assert "make the handler async def" in jobs["forgotten_await"]["error"]
     assert "SystemExit: 3" in jobs["leave"]["error"]
     assert "longer than 0:00:00.100000" in jobs["too_slow"]["error"]
     assert "nobody wants it" in jobs["cancel"]["error"]

@@ -8,10 +8,9 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
-import asyncpg
-
-from quarterjack.database import LOST, Pool
+from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
 from quarterjack.queries import acks
 from quarterjack.queries.acks import Ack
 from quarterjack.telemetry import Span, Telemetry
@@ -23,7 +22,8 @@ ENOUGH = 100
 GATHER = 0.01
 FULL = 20_000
 FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
-POISON = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
+POISON = (*REFUSED, ValueError)
+ANSWER_WITHIN = 15.0
 
 
 class Acker:
@@ -79,7 +79,7 @@ class Acker:
 
     async def _write(self, batch: Sequence[Ack]) -> None:
         try:
-            await self._settle(batch)
+            await ask(self._pool, partial(self._settle, batch), ANSWER_WITHIN)
         except POISON as error:
             if len(batch) > 1:
                 half = len(batch) // 2
@@ -96,10 +96,10 @@ class Acker:
                 )
                 self.add(_generic(batch[0], error))
 
-    async def _settle(self, batch: Sequence[Ack]) -> None:
-        held = await acks.ack(self._pool, batch)
+    async def _settle(self, batch: Sequence[Ack], db: Connection) -> None:
+        held = await acks.ack(db, batch)
         missed = [ack for ack in batch if ack.claim.id not in held]
-        landed = await acks.landed(self._pool, missed) if missed else set()
+        landed = await acks.landed(db, missed) if missed else set()
         for ack in batch:
             key = (ack.claim.id, ack.claim.attempted_at)
             if self._pending.get(key) is ack:

@@ -33,7 +33,7 @@ class Context:
     deadline: datetime | None
     warning: str | None = None
     completed: bool = False
-    thread: asyncio.Future[object] | None = None
+    thread: asyncio.Future[tuple[object, BaseException | None]] | None = None
     killed: bool = False
     _cancelled: threading.Event = field(default_factory=threading.Event)
 

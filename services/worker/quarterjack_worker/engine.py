@@ -10,11 +10,12 @@ import time
 from collections.abc import Awaitable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from quarterjack import channels
-from quarterjack.database import LOST, Pool
+from quarterjack.database import LOST, Pool, ask
 from quarterjack.model import Job
 from quarterjack.queries import claims, jobs
 from quarterjack.queries.acks import Ack
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 POLL = 1.0
 GATHER = 0.005
 AUDIT_EVERY = 5.0
+ANSWER_WITHIN = 10.0
 Key = tuple[int, datetime]
 
 
@@ -132,8 +134,10 @@ class Engine:
         began = time.time_ns()
         self._in_flight = True
         try:
-            found = await claims.claim(
-                self._pool, wants=wants, node=self._node, nonce=uuid4().hex[:12]
+            found = await ask(
+                self._pool,
+                partial(claims.claim, wants=wants, node=self._node, nonce=uuid4().hex[:12]),
+                ANSWER_WITHIN,
             )
         finally:
             self._in_flight = False
@@ -208,7 +212,7 @@ class Engine:
 
     async def _give_lost_back(self) -> None:
         producers = [queue.producer for queue in self._queues]
-        held = await claims.held_by(self._pool, producers=producers)
+        held = await ask(self._pool, partial(claims.held_by, producers=producers), ANSWER_WITHIN)
         if self._in_flight:
             await asyncio.sleep(10 * GATHER)
             self._doubtful.set()
@@ -233,9 +237,9 @@ class Engine:
             log.warning("could not give job %s back yet: %s", context.job.id, error)
 
     async def _give_back(self, lost: list[Claim]) -> None:
-        queues = await claims.release(self._pool, claims=lost)
+        queues = await ask(self._pool, partial(claims.release, claims=lost), ANSWER_WITHIN)
         if queues:
-            await jobs.ring(self._pool, sorted(set(queues)))
+            await ask(self._pool, partial(jobs.ring, queues=sorted(set(queues))), ANSWER_WITHIN)
 
 
 async def _within(waiting: Awaitable[object], seconds: float) -> None:

@@ -1,6 +1,7 @@
 """The job types of this process: what `job` has decorated in the modules that were imported."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -14,6 +15,7 @@ from quarterjack.errors import JobInvalid, QuarterjackError
 from quarterjack.queries.catalogue import Registration
 from quarterjack.unique import Unique
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,126}")
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
@@ -32,6 +34,11 @@ class DefaultSchedule:
     overlap: str = "skip"
 
     def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise JobTypeInvalid(
+                f"a schedule's name is {self.name!r:.60}: use at most 127 of A-Z a-z 0-9 _ . : - "
+                "and begin with a letter or digit"
+            )
         cron.parse(self.cron)
         cron.zone(self.timezone)
         if self.catchup not in ("skip", "last", "all"):
@@ -135,6 +142,8 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
         raise JobTypeInvalid(f"{where}: {error}") from error
     if options["timeout"] is not None and options["timeout"] <= timedelta(0):
         raise JobTypeInvalid(f"{where}: its timeout is not positive; leave it out for none")
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise JobTypeInvalid(f"{where}: it yields, so calling it would run nothing; return instead")
     parameters = list(inspect.signature(handler).parameters.values())
     if len(parameters) > 2 or any(
         p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters

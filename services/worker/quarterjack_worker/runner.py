@@ -1,6 +1,7 @@
 """Run one job to its outcome: whatever a handler does becomes an ack, and nothing of it escapes."""
 
 import asyncio
+import inspect
 import re
 import traceback
 from collections.abc import Mapping
@@ -18,7 +19,6 @@ from quarterjack_worker.registry import JobType
 
 LONGEST_ERROR = 20_000
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-ENDS = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
 class Released(Exception):
@@ -47,7 +47,7 @@ class Runner:
             return self._failed(job, context, "CancelledError: the handler cancelled itself")
         except Failed as failure:
             return self._failed(job, context, str(failure))
-        except ENDS as error:
+        except BaseException as error:
             if context.completed:
                 return None
             return self._failed(job, context, _describe(error))
@@ -66,17 +66,31 @@ class Runner:
             async with asyncio.timeout(seconds) as limit:
                 if type.is_async:
                     return await type.handler(*arguments)
-                return await self._in_thread(type, context, arguments)
+                result = await self._in_thread(type, context, arguments)
         except TimeoutError as error:
             if not limit.expired():
                 raise
             context.cancel()
             raise Failed(f"TimeoutError: it ran longer than {type.timeout}") from error
+        if inspect.isawaitable(result):
+            raise Failed("TypeError: it returned something to await: make the handler async def")
+        return result
 
     async def _in_thread(self, type: JobType, context: Context, arguments: list[Any]) -> object:
+        """Run in a thread; what it raises travels as a value, for a Future takes no StopIteration."""
+
+        def call() -> tuple[object, BaseException | None]:
+            try:
+                return type.handler(*arguments), None
+            except BaseException as error:
+                return None, error
+
         loop = asyncio.get_running_loop()
-        context.thread = loop.run_in_executor(self._threads, type.handler, *arguments)
-        return await asyncio.shield(context.thread)
+        context.thread = loop.run_in_executor(self._threads, call)
+        result, error = await asyncio.shield(context.thread)
+        if error is not None:
+            raise error
+        return result
 
     def _ended(self, job: Job, context: Context, result: object) -> Ack:
         notes = context.notes()
@@ -125,7 +139,7 @@ def _read_args(type: JobType, job: Job) -> object:
             for problem in error.errors(include_url=False, include_input=False)
         ]
         raise Failed("ArgsInvalid: " + "; ".join(lines[:20])) from error
-    except ENDS as error:
+    except Exception as error:
         raise Failed(f"ArgsInvalid: {_describe(error)}") from error
 
 
@@ -138,7 +152,7 @@ def _describe(error: BaseException) -> str:
     try:
         lines = traceback.format_exception(error)
         return f"{type(error).__name__}: {error}\n\n{''.join(lines)}"
-    except ENDS:
+    except BaseException:
         return f"{type(error).__name__}: (its message could not be read)"
 
 
