@@ -81,6 +81,7 @@ CREATE INDEX qj_schedules_unplanned ON qj_schedules (id)
   WHERE applied_version IS DISTINCT FROM version OR (next_run_at IS NULL AND paused_at IS NULL AND broken_reason IS NULL);
 CREATE INDEX qj_schedules_resume ON qj_schedules (resume_at) WHERE resume_at IS NOT NULL;
 CREATE INDEX qj_schedules_worker ON qj_schedules (worker);
+CREATE INDEX qj_schedules_queue ON qj_schedules (queue) WHERE paused_at IS NULL;
 
 CREATE TABLE qj_schedule_versions (
   schedule_id bigint NOT NULL,

@@ -7,6 +7,7 @@ import secrets
 import pytest
 
 from quarterjack import Unique
+from quarterjack_admin.pages import runs
 from tests.admin.conftest import Admin, Visitor
 
 SCHEDULE = """
@@ -118,6 +119,25 @@ async def test_paging_reaches_every_job_and_comes_back(admin: Admin, state: str 
     ids = [id for _, found in down for id in found]
     assert len(ids) == len(set(ids)) == 130
     assert sorted(ids) == sorted({id for _, found in up for id in found})
+
+
+@pytest.mark.parametrize("state", ["", "&state=available", "&state=discarded"])
+async def test_a_search_goes_on_from_window_to_window(
+    admin: Admin, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "WINDOW", 10)
+    await admin.database.pool.execute(
+        "INSERT INTO oban_jobs (worker, state) SELECT CASE WHEN n % 9 = 0 THEN 'rare' ELSE 'count' END,"
+        " (CASE WHEN n % 2 = 0 THEN 'available' ELSE 'discarded' END)::oban_job_state"
+        " FROM generate_series(1, 100) AS n"
+    )
+    visitor = await admin.signed_in()
+
+    pages = await _walk(visitor, f"/jobs?worker=rare{state}", "next")
+
+    wanted = [n for n in range(9, 100, 9) if not state or (n % 2 == 0) is ("available" in state)]
+    assert sorted(int(id) for _, found in pages for id in found) == wanted
+    assert len(pages) == 10
 
 
 async def _walk(visitor: Visitor, path: str, way: str) -> list[tuple[str, list[str]]]:

@@ -132,21 +132,30 @@ async def producer_of(db: Database, attempted_by: Sequence[str | None]) -> Produ
 
 
 async def unserved_queues(db: Database) -> list[str]:
-    """Name the queues of active schedules that no live worker takes jobs from."""
+    """Name up to 20 queues of active schedules that no live worker takes jobs from.
+
+    Steps from queue to queue on an index, so it costs nothing for each schedule.
+    """
     records = await db.fetch(
         """
-        SELECT DISTINCT s.queue
-        FROM qj_schedules AS s
+        WITH RECURSIVE queues (queue) AS (
+          SELECT min(queue) FROM qj_schedules WHERE paused_at IS NULL
+          UNION ALL
+          SELECT (SELECT min(s.queue) FROM qj_schedules AS s WHERE s.paused_at IS NULL AND s.queue > q.queue)
+          FROM queues AS q
+          WHERE q.queue IS NOT NULL
+        )
+        SELECT q.queue
+        FROM queues AS q
         WHERE
-          s.paused_at IS NULL
+          q.queue IS NOT NULL
           AND NOT EXISTS (
             SELECT FROM qj_producers AS p
             WHERE
-              p.queue = s.queue
+              p.queue = q.queue
               AND p.state = 'running'
               AND p.heartbeat_at > clock_timestamp() - interval '15 seconds'
           )
-        ORDER BY s.queue
         LIMIT 20
         """
     )

@@ -16,9 +16,10 @@ async def by_id(
     worker: str | None,
     queue: str | None,
     edge: int | None,
+    bound: int | None,
     limit: int,
 ) -> list[int]:
-    """Find jobs from the highest id down; the edge is left out."""
+    """Find jobs from the highest id down, above the bound; edge and bound are left out."""
     records = await db.fetch(
         """
         SELECT id
@@ -28,13 +29,15 @@ async def by_id(
           AND ($2::text IS NULL OR worker = $2)
           AND ($3::text IS NULL OR queue = $3)
           AND ($4::bigint IS NULL OR id < $4)
+          AND ($5::bigint IS NULL OR id > $5)
         ORDER BY id DESC
-        LIMIT $5
+        LIMIT $6
         """,
         state,
         worker,
         queue,
         edge,
+        bound,
         limit,
     )
     return [record["id"] for record in records]
@@ -47,9 +50,10 @@ async def by_id_back(
     worker: str | None,
     queue: str | None,
     edge: int | None,
+    bound: int | None,
     limit: int,
 ) -> list[int]:
-    """Find the jobs just above the edge, in ascending order."""
+    """Find jobs from the lowest id up, below the bound; edge and bound are left out."""
     records = await db.fetch(
         """
         SELECT id
@@ -59,28 +63,30 @@ async def by_id_back(
           AND ($2::text IS NULL OR worker = $2)
           AND ($3::text IS NULL OR queue = $3)
           AND ($4::bigint IS NULL OR id > $4)
+          AND ($5::bigint IS NULL OR id < $5)
         ORDER BY id
-        LIMIT $5
+        LIMIT $6
         """,
         state,
         worker,
         queue,
         edge,
+        bound,
         limit,
     )
     return [record["id"] for record in records]
 
 
+async def newest(db: Database) -> int:
+    """Give the highest id; 0 without jobs."""
+    id: int = await db.fetchval("SELECT coalesce(max(id), 0) FROM oban_jobs")
+    return id
+
+
 async def by_due(
-    db: Database,
-    *,
-    state: str,
-    worker: str | None,
-    queue: str | None,
-    edge: tuple[datetime, int] | None,
-    limit: int,
+    db: Database, *, state: str, queue: str | None, edge: tuple[datetime, int] | None, limit: int
 ) -> list[int]:
-    """Find jobs by the instant at which they are due, the first first."""
+    """Find scheduled or retryable jobs by the instant at which they are due, the first first."""
     at, id = edge or (None, None)
     records = await db.fetch(
         """
@@ -88,14 +94,13 @@ async def by_due(
         FROM oban_jobs
         WHERE
           state = $1::oban_job_state
-          AND ($2::text IS NULL OR worker = $2)
-          AND ($3::text IS NULL OR queue = $3)
-          AND ($4::timestamptz IS NULL OR (scheduled_at, id) > (timezone('UTC', $4), $5::bigint))
+          AND state IN ('scheduled', 'retryable')
+          AND ($2::text IS NULL OR queue = $2)
+          AND ($3::timestamptz IS NULL OR (scheduled_at, id) > (timezone('UTC', $3), $4::bigint))
         ORDER BY scheduled_at, id
-        LIMIT $6
+        LIMIT $5
         """,
         state,
-        worker,
         queue,
         at,
         id,
@@ -105,13 +110,7 @@ async def by_due(
 
 
 async def by_due_back(
-    db: Database,
-    *,
-    state: str,
-    worker: str | None,
-    queue: str | None,
-    edge: tuple[datetime, int],
-    limit: int,
+    db: Database, *, state: str, queue: str | None, edge: tuple[datetime, int], limit: int
 ) -> list[int]:
     """Find the jobs due just before the edge, the last first."""
     at, id = edge
@@ -121,14 +120,13 @@ async def by_due_back(
         FROM oban_jobs
         WHERE
           state = $1::oban_job_state
-          AND ($2::text IS NULL OR worker = $2)
-          AND ($3::text IS NULL OR queue = $3)
-          AND (scheduled_at, id) < (timezone('UTC', $4::timestamptz), $5::bigint)
+          AND state IN ('scheduled', 'retryable')
+          AND ($2::text IS NULL OR queue = $2)
+          AND (scheduled_at, id) < (timezone('UTC', $3::timestamptz), $4::bigint)
         ORDER BY scheduled_at DESC, id DESC
-        LIMIT $6
+        LIMIT $5
         """,
         state,
-        worker,
         queue,
         at,
         id,
@@ -138,12 +136,7 @@ async def by_due_back(
 
 
 async def executing(
-    db: Database,
-    *,
-    worker: str | None,
-    queue: str | None,
-    edge: tuple[datetime, int] | None,
-    limit: int,
+    db: Database, *, queue: str | None, edge: tuple[datetime, int] | None, limit: int
 ) -> list[int]:
     """Find running jobs, the longest running first."""
     at, id = edge or (None, None)
@@ -153,13 +146,11 @@ async def executing(
         FROM oban_jobs
         WHERE
           state = 'executing'
-          AND ($1::text IS NULL OR worker = $1)
-          AND ($2::text IS NULL OR queue = $2)
-          AND ($3::timestamptz IS NULL OR (attempted_at, id) > (timezone('UTC', $3), $4::bigint))
+          AND ($1::text IS NULL OR queue = $1)
+          AND ($2::timestamptz IS NULL OR (attempted_at, id) > (timezone('UTC', $2), $3::bigint))
         ORDER BY attempted_at, id
-        LIMIT $5
+        LIMIT $4
         """,
-        worker,
         queue,
         at,
         id,
@@ -169,12 +160,7 @@ async def executing(
 
 
 async def executing_back(
-    db: Database,
-    *,
-    worker: str | None,
-    queue: str | None,
-    edge: tuple[datetime, int],
-    limit: int,
+    db: Database, *, queue: str | None, edge: tuple[datetime, int], limit: int
 ) -> list[int]:
     """Find the running jobs that started just before the edge, the last started first."""
     at, id = edge
@@ -184,13 +170,11 @@ async def executing_back(
         FROM oban_jobs
         WHERE
           state = 'executing'
-          AND ($1::text IS NULL OR worker = $1)
-          AND ($2::text IS NULL OR queue = $2)
-          AND (attempted_at, id) < (timezone('UTC', $3::timestamptz), $4::bigint)
+          AND ($1::text IS NULL OR queue = $1)
+          AND (attempted_at, id) < (timezone('UTC', $2::timestamptz), $3::bigint)
         ORDER BY attempted_at DESC, id DESC
-        LIMIT $5
+        LIMIT $4
         """,
-        worker,
         queue,
         at,
         id,

@@ -144,9 +144,9 @@ async def of_schedule_back(
 
 
 async def counts(
-    db: Database, *, worker: str | None, queue: str | None, schedule: str | None
+    db: Database, *, worker: str | None, queue: str | None, bound: int | None
 ) -> dict[str, int]:
-    """Count each state up to COUNTED; one more than that means at least so many."""
+    """Count each state above the bound, up to COUNTED; one more than that means at least so many."""
     records = await db.fetch(
         """
         SELECT s.state::text, c.found
@@ -160,14 +160,14 @@ async def counts(
               state = s.state
               AND ($1::text IS NULL OR worker = $1)
               AND ($2::text IS NULL OR queue = $2)
-              AND ($3::text IS NULL OR (meta ? 'cron_name' AND meta ->> 'cron_name' = $3))
+              AND ($3::bigint IS NULL OR id > $3)
             LIMIT 10001
           ) AS capped
         ) AS c
         """,
         worker,
         queue,
-        schedule,
+        bound,
     )
     return {record["state"]: record["found"] for record in records}
 

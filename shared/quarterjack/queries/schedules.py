@@ -16,10 +16,10 @@ TYPE_COLUMNS = tuple(field.name for field in fields(JobType))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A page of schedules: `total` match, `all` exist, `paused` of all are paused."""
+    """A page of schedules, `more` follow; `all` exist, and `paused` of all are paused."""
 
     schedules: list[Schedule]
-    total: int
+    more: bool
     all: int
     paused: int
 
@@ -44,31 +44,27 @@ async def page(db: Database, *, search: str, state: str, limit: int, offset: int
     """List schedules by name; `state` is all, active, paused or late, `search` a part of some text."""
     records = await db.fetch(
         """
-        WITH matching AS (
-          SELECT *
-          FROM qj_schedules
-          WHERE
-            (
-              $1 = ''
-              OR strpos(lower(concat_ws(' ', name, description, worker, queue, tags::text)), lower($1)) > 0
-            )
-            AND CASE $2
-              WHEN 'active' THEN paused_at IS NULL
-              WHEN 'paused' THEN paused_at IS NOT NULL
-              WHEN 'late' THEN
-                paused_at IS NULL
-                AND (broken_reason IS NOT NULL OR next_run_at < clock_timestamp() - interval '5 seconds')
-              ELSE true
-            END
-        )
-        SELECT matching.*, count(*) OVER () AS total
-        FROM matching
+        SELECT *
+        FROM qj_schedules
+        WHERE
+          (
+            $1 = ''
+            OR strpos(lower(concat_ws(' ', name, description, worker, queue, tags::text)), lower($1)) > 0
+          )
+          AND CASE $2
+            WHEN 'active' THEN paused_at IS NULL
+            WHEN 'paused' THEN paused_at IS NOT NULL
+            WHEN 'late' THEN
+              paused_at IS NULL
+              AND (broken_reason IS NOT NULL OR next_run_at < clock_timestamp() - interval '5 seconds')
+            ELSE true
+          END
         ORDER BY name
         LIMIT $3 OFFSET $4
         """,
         search,
         state,
-        limit,
+        limit + 1,
         offset,
     )
     counts = await db.fetchrow(
@@ -76,8 +72,8 @@ async def page(db: Database, *, search: str, state: str, limit: int, offset: int
     )
     assert counts is not None
     return Listed(
-        schedules=[to_schedule(record) for record in records],
-        total=records[0]["total"] if records else 0,
+        schedules=[to_schedule(record) for record in records[:limit]],
+        more=len(records) > limit,
         all=counts["all"],
         paused=counts["paused"],
     )

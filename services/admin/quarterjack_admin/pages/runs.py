@@ -17,7 +17,8 @@ from quarterjack_admin.redaction import redact, scrub
 from quarterjack_admin.render import look_around, page
 
 PAGE = 50
-WAITING = (JobState.AVAILABLE, JobState.SCHEDULED, JobState.RETRYABLE)
+WINDOW = 100_000
+DUE = (JobState.SCHEDULED, JobState.RETRYABLE)
 ORDER = (
     JobState.EXECUTING,
     JobState.AVAILABLE,
@@ -48,6 +49,20 @@ class Filter:
             queue=query.get("queue", "").strip()[:127] or None,
         )
 
+    @property
+    def windowed(self) -> bool:
+        """Say whether no index leads to what is asked for, so that a page looks at WINDOW jobs only."""
+        return self.worker is not None or (self.queue is not None and self.state is None)
+
+    @property
+    def timed(self) -> bool:
+        """Say whether the order is by time, not by id."""
+        return not self.windowed and (self.state in DUE or self.state is JobState.EXECUTING)
+
+    @property
+    def oldest_first(self) -> bool:
+        return self.state is JobState.AVAILABLE
+
     def address(self, **others: object) -> str:
         """Give the address with some parts changed."""
         values = {"state": self.state, "worker": self.worker, "queue": self.queue, **others}
@@ -76,11 +91,10 @@ class Edge:
 
     @classmethod
     def of(cls, job: Job, wanted: Filter) -> "Edge":
-        if wanted.state in WAITING:
-            return cls(id=job.id, at=job.scheduled_at)
-        if wanted.state is JobState.EXECUTING:
-            return cls(id=job.id, at=job.attempted_at)
-        return cls(id=job.id)
+        if not wanted.timed:
+            return cls(id=job.id)
+        executing = wanted.state is JobState.EXECUTING
+        return cls(id=job.id, at=job.attempted_at if executing else job.scheduled_at)
 
     def __str__(self) -> str:
         return f"{self.at.isoformat()}~{self.id}" if self.at else str(self.id)
@@ -93,13 +107,19 @@ async def show(request: web.Request) -> web.Response:
     after, before = Edge.read(request.query.get("after")), Edge.read(request.query.get("before"))
     async with reading(request) as db:
         shell = await look_around(db)
-        counts = await runs.counts(db, worker=wanted.worker, queue=wanted.queue, schedule=None)
+        newest = await job_lists.newest(db) if wanted.windowed else 0
+        bound = max(0, newest - WINDOW) if wanted.windowed else None
+        counts = await runs.counts(db, worker=wanted.worker, queue=wanted.queue, bound=bound)
         if before is not None:
-            listed = Page.backwards(await _back(db, wanted, before), PAGE)
+            found, last = await _find(db, wanted, before, newest, back=True)
+            listed = Page.backwards(found, PAGE)
         else:
-            found = await _on(db, wanted, after)
+            found, last = await _find(db, wanted, after, newest, back=False)
             listed = Page.forwards(found, PAGE, first=after is None)
         jobs = await runs.read(db, listed.ids)
+    back = Edge.of(jobs[0], wanted) if jobs and listed.newer else None
+    on = Edge.of(jobs[-1], wanted) if jobs and listed.older else None
+    further = last if before is None and on is None else None
     return page(
         request,
         "runs.html",
@@ -108,50 +128,56 @@ async def show(request: web.Request) -> web.Response:
         states=ORDER,
         counts=counts,
         counted=runs.COUNTED,
-        total=sum(counts.values()),
+        window=WINDOW if wanted.windowed and newest > WINDOW else None,
         rows=[_row(job) for job in jobs],
-        back=wanted.address(before=Edge.of(jobs[0], wanted)) if jobs and listed.newer else None,
-        on=wanted.address(after=Edge.of(jobs[-1], wanted)) if jobs and listed.older else None,
+        back=back and wanted.address(before=back),
+        on=on and wanted.address(after=on),
+        further=further and wanted.address(after=further),
     )
 
 
-async def _on(db: Connection, wanted: Filter, edge: Edge | None) -> Sequence[int]:
-    worker, queue, limit = wanted.worker, wanted.queue, PAGE + 1
-    timed = (edge.at, edge.id) if edge and edge.at else None
-    if wanted.state in WAITING:
-        return await job_lists.by_due(
-            db, state=wanted.state, worker=worker, queue=queue, edge=timed, limit=limit
-        )
-    if wanted.state is JobState.EXECUTING:
-        return await job_lists.executing(db, worker=worker, queue=queue, edge=timed, limit=limit)
-    return await job_lists.by_id(
+async def _find(
+    db: Connection, wanted: Filter, edge: Edge | None, newest: int, *, back: bool
+) -> tuple[Sequence[int], Edge | None]:
+    """Find a page of ids, one more than it holds; and where to search on, if the window ended the search."""
+    if wanted.timed:
+        at = (edge.at, edge.id) if edge and edge.at else None
+        return await _find_timed(db, wanted, at, back=back), None
+    upwards = wanted.oldest_first is not back
+    id = edge.id if edge else None
+    bound = None
+    if wanted.windowed:
+        start = id if id is not None else (0 if upwards else newest + 1)
+        bound = start + WINDOW if upwards else start - WINDOW
+    search = job_lists.by_id_back if upwards else job_lists.by_id
+    found = await search(
         db,
         state=wanted.state,
-        worker=worker,
-        queue=queue,
-        edge=edge.id if edge else None,
-        limit=limit,
+        worker=wanted.worker,
+        queue=wanted.queue,
+        edge=id,
+        bound=bound,
+        limit=PAGE + 1,
     )
+    if bound is None or not 0 < bound < newest:
+        return found, None
+    return found, Edge(id=bound - 1 if upwards else bound + 1)
 
 
-async def _back(db: Connection, wanted: Filter, edge: Edge) -> Sequence[int]:
-    worker, queue, limit = wanted.worker, wanted.queue, PAGE + 1
-    if wanted.state in WAITING and edge.at:
+async def _find_timed(
+    db: Connection, wanted: Filter, at: tuple[datetime, int] | None, *, back: bool
+) -> Sequence[int]:
+    queue, limit = wanted.queue, PAGE + 1
+    if wanted.state is JobState.EXECUTING:
+        if back and at:
+            return await job_lists.executing_back(db, queue=queue, edge=at, limit=limit)
+        return await job_lists.executing(db, queue=queue, edge=at, limit=limit)
+    assert wanted.state is not None
+    if back and at:
         return await job_lists.by_due_back(
-            db,
-            state=wanted.state,
-            worker=worker,
-            queue=queue,
-            edge=(edge.at, edge.id),
-            limit=limit,
+            db, state=wanted.state, queue=queue, edge=at, limit=limit
         )
-    if wanted.state is JobState.EXECUTING and edge.at:
-        return await job_lists.executing_back(
-            db, worker=worker, queue=queue, edge=(edge.at, edge.id), limit=limit
-        )
-    return await job_lists.by_id_back(
-        db, state=wanted.state, worker=worker, queue=queue, edge=edge.id, limit=limit
-    )
+    return await job_lists.by_due(db, state=wanted.state, queue=queue, edge=at, limit=limit)
 
 
 def _row(job: Job) -> dict[str, object]:
@@ -167,7 +193,7 @@ def _row(job: Job) -> dict[str, object]:
 
 def when(job: Job) -> datetime:
     """Give the time that matters in the job's state."""
-    if job.state in WAITING or job.state is JobState.SUSPENDED:
+    if job.state in (JobState.AVAILABLE, JobState.SUSPENDED, *DUE):
         return job.scheduled_at
     return ended_at(job) or job.attempted_at or job.scheduled_at
 

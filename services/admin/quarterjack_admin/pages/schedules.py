@@ -49,7 +49,6 @@ async def show(request: web.Request) -> web.Response:
         state=state,
         states=STATES,
         number=number,
-        pages=max(1, -(-listed.total // PAGE)),
     )
 
 
