@@ -137,7 +137,7 @@ async def test_a_search_goes_on_from_window_to_window(
 
     wanted = [n for n in range(9, 100, 9) if not state or (n % 2 == 0) is ("available" in state)]
     assert sorted(int(id) for _, found in pages for id in found) == wanted
-    assert len(pages) == 10
+    assert len(pages) > 10
 
 
 async def _walk(visitor: Visitor, path: str, way: str) -> list[tuple[str, list[str]]]:
