@@ -61,6 +61,31 @@ async def test_run_now_makes_the_schedules_job(admin: Admin) -> None:
     )
 
 
+async def test_run_now_takes_other_arguments_and_keeps_hidden_ones(admin: Admin) -> None:
+    await admin.database.pool.execute(TYPE)
+    await admin.database.pool.execute(SCHEDULE, None)
+    await admin.database.pool.execute(
+        """UPDATE qj_schedules SET args = '{"n": 7, "token": "s3cr3t"}'"""
+    )
+    visitor = await admin.signed_in()
+    form = (await visitor.get("/schedules/nightly/run")).fields()
+
+    refused = await visitor.post("/schedules/nightly/run", form | {"args": '{"n": "x"}'})
+    made = await visitor.post(
+        "/schedules/nightly/run", form | {"args": form["args"].replace("7", "8")}
+    )
+
+    assert "s3cr3t" not in form["args"]
+    assert refused.status == 422
+    assert "n: 'x' is not of type 'integer'" in refused.text
+    assert made.status == 200
+    assert await admin.database.pool.fetchval("SELECT args FROM oban_jobs") == {
+        "n": 8,
+        "token": "s3cr3t",
+    }
+    assert await admin.database.pool.fetchval("SELECT version FROM qj_schedules") == 2
+
+
 async def test_a_form_sent_many_times_makes_one_job(admin: Admin) -> None:
     await admin.database.pool.execute(SCHEDULE, None)
     visitor = await admin.signed_in()

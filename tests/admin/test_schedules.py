@@ -269,3 +269,21 @@ async def test_ticks_that_made_no_job_say_why(admin: Admin) -> None:
 
     assert "Missed, too long ago older than its window" in text
     assert "24 ticks" in text
+
+
+async def test_a_version_is_restored_as_a_new_one(admin: Admin) -> None:
+    await seed(admin.database, SECRETS)
+    visitor = await admin.signed_in()
+    changes = {"cron": "1 1 1 1 *", "tags": "a, b", "catchup_hours": "36", "priority": "3"}
+    await visitor.post("/schedules/nightly/edit", await edit(visitor, **changes))
+    form = (await visitor.get("/schedules/nightly/restore?version=1")).fields()
+
+    page = await visitor.post("/schedules/nightly/edit", form)
+
+    assert form["version"] == "2"
+    assert "“Restore version 1”" in page.text
+    row = await admin.database.row(
+        "SELECT version, cron, args, tags, catchup_window, priority FROM qj_schedules"
+    )
+    assert tuple(row) == (3, "30 2 * * *", SECRETS, [], timedelta(hours=24), 0)
+    assert (await visitor.get("/schedules/nightly/restore?version=9")).status == 404

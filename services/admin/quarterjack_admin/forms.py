@@ -106,12 +106,11 @@ class ScheduleForm(BaseModel):
 
 def fields_of(schedule: Schedule, job_type: JobType | None) -> dict[str, str]:
     """Give a schedule as the texts of its form; secrets in its args are hidden."""
-    args = redact(schedule.args, job_type.redacted if job_type else ())
     return {
         "cron": schedule.cron,
         "timezone": schedule.timezone,
         "dst": schedule.dst,
-        "args": json.dumps(args, indent=2, ensure_ascii=False),
+        "args": args_text(schedule.args, job_type),
         "queue": schedule.queue,
         "priority": str(schedule.priority),
         "max_attempts": str(schedule.max_attempts),
@@ -122,6 +121,28 @@ def fields_of(schedule: Schedule, job_type: JobType | None) -> dict[str, str]:
         "overlap": schedule.overlap,
         "description": schedule.description,
     }
+
+
+def fields_of_version(definition: Mapping[str, Any], job_type: JobType | None) -> dict[str, str]:
+    """Give what a stored version says, as far as the form knows it."""
+    texts = {
+        name: str(value)
+        for name, value in definition.items()
+        if name in ScheduleForm.model_fields and isinstance(value, str | int)
+    }
+    if isinstance(args := definition.get("args"), dict):
+        texts["args"] = args_text(args, job_type)
+    if isinstance(tags := definition.get("tags"), list):
+        texts["tags"] = ", ".join(map(str, tags))
+    if isinstance(hours := definition.get("catchup_hours"), int | float):
+        texts["catchup_hours"] = f"{hours:g}"
+    return texts
+
+
+def args_text(args: Mapping[str, Any], job_type: JobType | None) -> str:
+    """Give args as the text of a form, with secrets hidden."""
+    shown = redact(dict(args), job_type.redacted if job_type else ())
+    return json.dumps(shown, indent=2, ensure_ascii=False)
 
 
 def defaults(job_type: JobType | None) -> dict[str, str]:
@@ -160,13 +181,15 @@ def read(
     return form, {}
 
 
-def read_args(text: str, job_type: JobType) -> tuple[dict[str, Any], str | None]:
-    """Check the args of one job: the object, and what is wrong with it."""
+def read_args(
+    text: str, job_type: JobType | None, stored: Mapping[str, Any]
+) -> tuple[dict[str, Any], str | None]:
+    """Check the args of one job: the object, and what is wrong with it; hidden ones are those stored."""
     try:
-        args = ARGS.validate_python(text)
+        args = restore(ARGS.validate_python(text), stored)
     except ValidationError as error:
         return {}, _plain(error.errors(include_url=False, include_context=False)[0]["msg"])
-    return args, _misfit(args, job_type.args_schema)
+    return args, _misfit(args, job_type.args_schema) if job_type else None
 
 
 def properties_of(job_type: JobType | None) -> dict[str, Any]:

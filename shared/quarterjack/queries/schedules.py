@@ -224,10 +224,14 @@ async def versions(db: Database, schedule_id: int, *, limit: int) -> list[Versio
 
 
 async def version(db: Database, schedule_id: int, number: int) -> Version | None:
-    """Read one version."""
+    """Read one version; its catch-up window also in hours, as the form has it."""
     record = await db.fetchrow(
         """
-        SELECT version, definition, author, reason, created_at
+        SELECT
+          version, author, reason, created_at,
+          definition || jsonb_build_object(
+            'catchup_hours', extract(epoch FROM (definition ->> 'catchup_window')::interval) / 3600
+          ) AS definition
         FROM qj_schedule_versions
         WHERE schedule_id = $1 AND version = $2
         """,

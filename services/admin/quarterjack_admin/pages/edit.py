@@ -61,7 +61,7 @@ async def save(request: web.Request) -> web.Response:
     async with reading(request) as db:
         schedule = await find_schedule(request, db)
         job_type = await schedules.job_type(db, schedule.worker)
-        base_fields = await _fields_at(db, schedule, base)
+        base_fields = await _fields_at(db, schedule, job_type, base)
     form, errors = forms.read(typed, job_type, schedule.args)
     preview_only = (await request.post()).get("act") == "preview"
     if form is None or base is None or preview_only:
@@ -88,6 +88,20 @@ async def save(request: web.Request) -> web.Response:
     if after is None:
         return _conflict(request, held, job_type, typed, base_fields, reason)
     raise web.HTTPSeeOther(schedule_path(schedule.name))
+
+
+@requires("schedules.edit")
+async def restore(request: web.Request) -> web.Response:
+    """Show the form filled with an earlier version; nothing is saved before it is looked at."""
+    number = read_number(request.query.get("version"))
+    async with reading(request) as db:
+        schedule = await find_schedule(request, db)
+        job_type = await schedules.job_type(db, schedule.worker)
+        old = await schedules.version(db, schedule.id, number) if number is not None else None
+    if old is None:
+        raise web.HTTPNotFound(reason="Gone", text="There is no such version. It may be forgotten.")
+    typed = fields_of(schedule, job_type) | forms.fields_of_version(old.definition, job_type)
+    return await _form(request, schedule, job_type, typed, reason=f"Restore version {old.version}")
 
 
 async def read_typed(request: web.Request) -> tuple[dict[str, str], str]:
@@ -185,14 +199,12 @@ def _conflict(
     )
 
 
-async def _fields_at(db: Connection, schedule: Schedule, number: int | None) -> dict[str, str]:
-    """Give the plain fields of the form as they were in a version; empty if that is forgotten."""
+async def _fields_at(
+    db: Connection, schedule: Schedule, job_type: JobType | None, number: int | None
+) -> dict[str, str]:
+    """Give the fields of the form as they were in a version; empty if that is forgotten."""
     version = await schedules.version(db, schedule.id, number) if number is not None else None
-    if version is None:
-        return {}
-    known: dict[str, Any] = version.definition
-    plain = (name for name in FIELDS if isinstance(known.get(name), str | int))
-    return {name: str(known[name]) for name in plain}
+    return forms.fields_of_version(version.definition, job_type) if version else {}
 
 
 def _same(text: str) -> str:
@@ -202,5 +214,6 @@ def _same(text: str) -> str:
 ROUTES = [
     web.get("/schedules/{name}/edit", show),
     web.post("/schedules/{name}/edit", save),
+    web.get("/schedules/{name}/restore", restore),
     web.post("/preview", look_ahead),
 ]

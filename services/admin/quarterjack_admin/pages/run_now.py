@@ -15,7 +15,6 @@ from quarterjack_admin import forms
 from quarterjack_admin.keys import TRACEPARENT, reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
 from quarterjack_admin.permissions import may, requires
-from quarterjack_admin.redaction import redact
 from quarterjack_admin.render import look_around, page, schedule_path
 
 RECENT = 5
@@ -43,18 +42,23 @@ async def ask_schedule(request: web.Request) -> web.Response:
     async with reading(request) as db:
         schedule = await find_schedule(request, db)
         job_type = await schedules.job_type(db, schedule.worker)
-        latest = (await runs.latest(db, [schedule.name], each=RECENT))[schedule.name]
-        running = [run for run in latest if run.ended_at is None]
-        return await _ask(request, db, _of_schedule(schedule, job_type), job_type, running=running)
+        typed = forms.args_text(schedule.args, job_type)
+        return await _ask(
+            request, db, _of_schedule(schedule, job_type, schedule.args), job_type, typed
+        )
 
 
 @requires("jobs.run")
 async def run_schedule(request: web.Request) -> web.Response:
-    """Enqueue one job of this schedule; it moves no tick."""
+    """Enqueue one job of this schedule, with the arguments that were typed; it moves no tick."""
     async with writing(request) as db:
         schedule = await find_schedule(request, db)
         job_type = await schedules.job_type(db, schedule.worker)
-        order = _of_schedule(schedule, job_type)
+        typed = await _typed(request)
+        args, problem = forms.read_args(typed, job_type, schedule.args)
+        order = _of_schedule(schedule, job_type, args)
+        if problem:
+            return await _ask(request, db, order, job_type, typed, problem=problem)
         made = await _enqueue_once(request, db, order)
     return _answer(request, order, made)
 
@@ -64,21 +68,25 @@ async def ask_type(request: web.Request) -> web.Response:
     """Ask for the arguments of a job that workers can run."""
     async with reading(request) as db:
         job_type = await _find_type(request, db)
-        return await _ask(request, db, _of_type(job_type, {}), job_type, typed="{}")
+        return await _ask(request, db, _of_type(job_type, {}), job_type, "{}")
 
 
 @requires("jobs.run")
 async def run_type(request: web.Request) -> web.Response:
     """Enqueue one job with the arguments that were typed."""
-    typed = str((await request.post()).get("args", ""))
+    typed = await _typed(request)
     async with writing(request) as db:
         job_type = await _find_type(request, db)
-        args, problem = forms.read_args(typed, job_type)
+        args, problem = forms.read_args(typed, job_type, {})
         order = _of_type(job_type, args)
         if problem:
-            return await _ask(request, db, order, job_type, typed=typed, problem=problem)
+            return await _ask(request, db, order, job_type, typed, problem=problem)
         made = await _enqueue_once(request, db, order)
     return _answer(request, order, made)
+
+
+async def _typed(request: web.Request) -> str:
+    return str((await request.post()).get("args", ""))
 
 
 async def _find_type(request: web.Request, db: Connection) -> JobType:
@@ -88,12 +96,12 @@ async def _find_type(request: web.Request, db: Connection) -> JobType:
     return job_type
 
 
-def _of_schedule(schedule: Schedule, job_type: JobType | None) -> Order:
+def _of_schedule(schedule: Schedule, job_type: JobType | None, args: dict[str, Any]) -> Order:
     stored = schedule.uniqueness or (job_type.uniqueness if job_type else None)
     return Order(
         target=schedule.name,
         worker=schedule.worker,
-        args=schedule.args,
+        args=args,
         queue=schedule.queue,
         priority=schedule.priority,
         max_attempts=schedule.max_attempts,
@@ -129,11 +137,12 @@ async def _ask(
     db: Connection,
     order: Order,
     job_type: JobType | None,
+    typed: str,
     *,
-    running: list[runs.Run] | None = None,
-    typed: str | None = None,
     problem: str | None = None,
 ) -> web.Response:
+    name = order.meta.get("cron_name")
+    latest = (await runs.latest(db, [name], each=RECENT))[name] if name else []
     return page(
         request,
         "run.html",
@@ -141,10 +150,9 @@ async def _ask(
         shell=await look_around(db),
         order=order,
         action=str(request.rel_url),
-        args=redact(order.args, job_type.redacted if job_type else ()),
         properties=forms.properties_of(job_type),
         known=job_type is not None,
-        running=running or [],
+        running=[run for run in latest if run.ended_at is None],
         typed=typed,
         problem=problem,
         request_id=secrets.token_hex(16),
