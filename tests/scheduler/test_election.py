@@ -46,6 +46,14 @@ async def test_of_many_who_see_it_free_one_acquires(database: TestDatabase) -> N
     assert await database.pool.fetchval("SELECT count(*) FROM qj_terms") == 1
 
 
+async def test_an_old_sight_of_the_lease_acquires_nothing(database: TestDatabase) -> None:
+    await acquire(database.pool, uuid4(), 0)
+    await database.pool.execute("UPDATE qj_lease SET expires_at = '-infinity'")
+
+    assert await acquire(database.pool, uuid4(), 0) is None
+    assert await acquire(database.pool, uuid4(), 1) == 2
+
+
 @pytest.mark.parametrize("seconds", [0.5, 1.5, 30])
 async def test_the_lease_lasts_as_long_as_was_asked(database: TestDatabase, seconds: float) -> None:
     ttl, uuid = timedelta(seconds=seconds), uuid4()
@@ -97,14 +105,14 @@ async def test_a_late_beat_keeps_what_nobody_took(database: TestDatabase) -> Non
     assert await database.pool.fetchval("SELECT expires_at > clock_timestamp() FROM qj_lease")
 
 
-@pytest.mark.parametrize("same_term", [True, False])
-async def test_a_zombies_beat_renews_nothing(database: TestDatabase, same_term: bool) -> None:
-    zombie, holder = uuid4(), uuid4()
+@pytest.mark.parametrize("differs", ["holder", "term", "both"])
+async def test_a_zombies_beat_renews_nothing(database: TestDatabase, differs: str) -> None:
+    zombie = uuid4()
     await acquire(database.pool, zombie, 0)
     await database.pool.execute(
-        "UPDATE qj_lease SET holder = $1, term = term + $2, expires_at = now() + interval '1 s'",
-        holder,
-        0 if same_term else 1,
+        "UPDATE qj_lease SET holder = $1, term = $2, expires_at = now() + interval '1 s'",
+        zombie if differs == "term" else uuid4(),
+        1 if differs == "holder" else 2,
     )
     before = await database.pool.fetchrow(LEASE)
 

@@ -1,0 +1,157 @@
+"""Claims, acks and releases: who holds a job, and that nobody else can say what became of it."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+import quarterjack
+from quarterjack import NewJob
+from quarterjack.queries import acks, claims, producers
+from quarterjack.queries.acks import Ack
+from quarterjack.queries.claims import Claim, Want
+from quarterjack.queries.producers import Producing
+from tests.conftest import TestDatabase
+
+ROW = "SELECT state::text, attempt, errors, attempted_by FROM oban_jobs ORDER BY id LIMIT 1"
+
+
+async def producer(database: TestDatabase) -> UUID:
+    uuid = uuid4()
+    shown = Producing(uuid=uuid, queue="default", limit=10, running=0, paused=False)
+    await producers.register(
+        database.pool, node="n", pid=1, version="0", name="Oban", producers=[shown]
+    )
+    return uuid
+
+
+async def claim(database: TestDatabase, uuid: UUID, demand: int = 10) -> list[Claim]:
+    found = await claims.claim(
+        database.pool,
+        wants=[Want(queue="default", producer=uuid, demand=demand)],
+        node="n",
+        nonce="x",
+    )
+    return [
+        Claim(id=j.id, attempt=j.attempt, attempted_at=j.attempted_at, producer=j.attempted_by[1])
+        for j in found
+        if j.attempted_at
+    ]
+
+
+async def test_concurrent_claims_share_the_jobs(database: TestDatabase) -> None:
+    await quarterjack.enqueue_many(database.pool, [NewJob(worker="w")] * 100)
+    uuids = [await producer(database) for _ in range(4)]
+
+    found = await asyncio.gather(*(claim(database, uuid, 40) for uuid in uuids))
+
+    ids = [each.id for batch in found for each in batch]
+    assert len(ids) == len(set(ids)) <= 100
+    assert max(len(batch) for batch in found) <= 40
+
+
+async def test_priority_then_age_decides(database: TestDatabase) -> None:
+    made = await quarterjack.enqueue_many(
+        database.pool, [NewJob(worker="w", priority=p) for p in (5, 0, 5, 1)]
+    )
+
+    [first] = await claim(database, await producer(database), 1)
+    rest = await claim(database, await producer(database), 2)
+
+    assert first.id == made[1].id
+    assert {each.id for each in rest} == {made[3].id, made[0].id}
+
+
+async def test_the_dead_claim_nothing(database: TestDatabase) -> None:
+    await quarterjack.enqueue(database.pool, "w")
+    uuid = await producer(database)
+    await database.pool.execute("UPDATE qj_producers SET state = 'dead'")
+
+    assert await claim(database, uuid) == []
+    assert (
+        await producers.beat(
+            database.pool,
+            node="n",
+            name="Oban",
+            draining=False,
+            producers=[Producing(uuid=uuid, queue="default", limit=1, running=0, paused=False)],
+        )
+        == set()
+    )
+
+
+async def test_a_job_without_attempts_left_takes_no_place(database: TestDatabase) -> None:
+    await database.pool.execute(
+        "INSERT INTO oban_jobs (worker, attempt, max_attempts) VALUES ('spent', 1, 1), ('fresh', 0, 1)"
+    )
+
+    assert len(await claim(database, await producer(database), 1)) == 1
+
+
+STALE: list[dict[str, Any]] = [
+    {"attempt": 2},
+    {"attempted_at": timedelta(microseconds=1)},
+    {"producer": str(uuid4())},
+]
+
+
+@pytest.mark.parametrize("stale", STALE, ids=["attempt", "attempted_at", "producer"])
+async def test_a_claim_that_differs_in_anything_is_fenced(
+    database: TestDatabase, stale: dict[str, Any]
+) -> None:
+    await quarterjack.enqueue(database.pool, "w")
+    [held] = await claim(database, await producer(database))
+    later = {k: held.attempted_at + v if k == "attempted_at" else v for k, v in stale.items()}
+    other = replace(held, **later)
+
+    assert await acks.ack(database.pool, [Ack(claim=other, state="completed")]) == set()
+    assert await claims.release(database.pool, claims=[other]) == []
+
+    row = await database.pool.fetchrow(ROW)
+    assert row is not None
+    assert (row["state"], row["attempt"]) == ("executing", 1)
+
+
+async def test_an_ack_counts_once(database: TestDatabase) -> None:
+    await quarterjack.enqueue(database.pool, "w")
+    [held] = await claim(database, await producer(database))
+    ack = Ack(claim=held, state="retryable", error="it failed", delay=60)
+
+    assert await acks.ack(database.pool, [ack]) == {held.id}
+    assert await acks.ack(database.pool, [ack]) == set()
+
+    assert await acks.landed(database.pool, [ack]) == {held.id}
+    row = await database.pool.fetchrow(ROW)
+    assert row is not None
+    assert [error["error"] for error in row["errors"]] == ["it failed"]
+
+
+async def test_a_released_claim_costs_no_attempt(database: TestDatabase) -> None:
+    await quarterjack.enqueue(database.pool, "w")
+    [held] = await claim(database, await producer(database))
+
+    assert await claims.release(database.pool, claims=[held]) == ["default"]
+    assert await claims.release(database.pool, claims=[held]) == []
+
+    row = await database.pool.fetchrow(ROW)
+    assert row is not None
+    assert (row["state"], row["attempt"]) == ("available", 0)
+
+
+@pytest.mark.parametrize("snoozed", [1e300, "x", None, 7])
+async def test_a_strange_meta_does_not_spoil_a_snooze(database: TestDatabase, snoozed: Any) -> None:
+    await quarterjack.enqueue(database.pool, "w", meta={"snoozed": snoozed})
+    [held] = await claim(database, await producer(database))
+
+    done = await acks.ack(
+        database.pool, [Ack(claim=held, state="scheduled", delay=1, snoozed=True)]
+    )
+
+    assert done == {held.id}
+    assert await database.pool.fetchval("SELECT meta -> 'snoozed' FROM oban_jobs") == {
+        1e300: 1_000_000_001,
+        7: 8,
+    }.get(snoozed, 1)
