@@ -20,7 +20,8 @@ RUN case "${PACKAGE}" in \
     && uv venv /app \
     && ln -s "/app/bin/$1" /app/bin/service \
     && shift \
-    && uv pip install --no-cache --no-sources --python /app/bin/python --constraint requirements.lock "$@"
+    && uv pip install --no-cache --no-sources --compile-bytecode \
+      --python /app/bin/python --constraint requirements.lock "$@"
 
 FROM docker.io/library/python:${PYTHON}-slim-bookworm
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin quarterjack
