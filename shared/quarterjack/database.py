@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
 from quarterjack.errors import SettingInvalid
+from quarterjack.queries import databases
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
@@ -51,7 +53,7 @@ def from_environment() -> Address:
             "for example postgresql://user@127.0.0.1:5432/quarterjack"
         )
     schema = os.environ.get("QUARTERJACK_SCHEMA", "public")
-    if not schema.isidentifier() or not schema.islower() or len(schema) > 40:
+    if not re.fullmatch("[a-z_][a-z0-9_]{0,39}", schema):
         raise SettingInvalid(
             f"QUARTERJACK_SCHEMA is {schema!r}: use a lower-case identifier of at most 40 characters"
         )
@@ -108,6 +110,7 @@ async def open_pool(
             )
     assert pool is not None
     try:
+        check_schema(address, await databases.schema(pool))
         yield pool
     finally:
         pool.terminate()
@@ -138,6 +141,15 @@ async def ask(
     """Ask on a connection of the pool, as `answered` does; a server that falls silent holds nobody up."""
     async with pool.acquire(timeout=patience) as connection:
         return await answered(connection, question(connection), patience)
+
+
+def check_schema(address: Address, found: str | None) -> None:
+    """Refuse a search_path of the role's or database's own: notifications would go to another channel."""
+    if found is not None and found != address.schema:
+        raise SettingInvalid(
+            f"this connection works in the schema {found!r}, not in {address.schema!r}: set "
+            f"QUARTERJACK_SCHEMA={found}, or take search_path away from the role and the database"
+        )
 
 
 def _settings(address: Address, name: str) -> dict[str, str]:

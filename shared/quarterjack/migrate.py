@@ -16,9 +16,16 @@ from pathlib import Path
 
 import asyncpg
 
-from quarterjack.database import UNREACHABLE, Address, Database, connect, from_environment
+from quarterjack.database import (
+    UNREACHABLE,
+    Address,
+    Database,
+    check_schema,
+    connect,
+    from_environment,
+)
 from quarterjack.errors import QuarterjackError, SchemaOutdated, SchemaUnknown
-from quarterjack.queries import migrations
+from quarterjack.queries import databases, migrations
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +67,9 @@ async def apply(address: Address, *, optional: Sequence[str] = ()) -> list[str]:
     connection = await connect(address, name="quarterjack-migrate", timeout=30)
     try:
         await _take_turn(connection)
-        await migrations.prepare(connection, address.schema)
+        await migrations.make_schema(connection, address.schema)
+        check_schema(address, await databases.schema(connection))
+        await migrations.prepare(connection)
         applied = await migrations.applied(connection)
         _refuse_foreign(applied)
         done = []

@@ -79,6 +79,11 @@ async def test_what_is_due_is_staged_and_nothing_else(database: TestDatabase) ->
     assert pause == 1.0
 
 
+async def test_the_stager_of_an_idle_database_rests(database: TestDatabase) -> None:
+    async with database.pool.acquire() as db:
+        assert await stage(db) == 1.0
+
+
 async def test_the_stager_rests_until_the_next_instant(database: TestDatabase) -> None:
     await add_job(database.pool, "soon", state="scheduled", due_in="0.5 s")
     async with database.pool.acquire() as db:

@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 
 from quarterjack import migrate
-from quarterjack.errors import SchemaOutdated, SchemaUnknown
+from quarterjack.database import from_environment, open_pool
+from quarterjack.errors import SchemaOutdated, SchemaUnknown, SettingInvalid
 from tests.conftest import TestDatabase
 
 OBAN_COLUMNS = [
@@ -77,6 +78,30 @@ async def test_an_oban_14_database_is_left_as_it_is(empty_database: TestDatabase
 
     assert await _definition(empty_database) == before
     assert await empty_database.pool.fetchval("SELECT count(*) FROM oban_jobs") == 1
+
+
+async def test_a_search_path_of_the_database_itself_is_told(empty_database: TestDatabase) -> None:
+    name = await empty_database.pool.fetchval("SELECT current_database()")
+    await empty_database.pool.execute("CREATE SCHEMA platform")
+    await empty_database.pool.execute(f"ALTER DATABASE {name} SET search_path TO platform")
+
+    with pytest.raises(SettingInvalid, match="QUARTERJACK_SCHEMA=platform"):
+        await migrate.apply(empty_database.address)
+    with pytest.raises(SettingInvalid, match="QUARTERJACK_SCHEMA=platform"):
+        async with open_pool(empty_database.address, name="tests"):
+            pass
+    assert await migrate.apply(replace(empty_database.address, schema="platform"))
+
+
+@pytest.mark.parametrize("schema", ["", "Platform", "a-b", "žluť", "x" * 41, "1st", 'a"b'])
+def test_a_schema_that_other_obans_could_not_name_is_refused(
+    monkeypatch: pytest.MonkeyPatch, schema: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere")
+    monkeypatch.setenv("QUARTERJACK_SCHEMA", schema)
+
+    with pytest.raises(SettingInvalid, match="QUARTERJACK_SCHEMA"):
+        from_environment()
 
 
 async def test_an_older_oban_is_refused_with_what_to_do(empty_database: TestDatabase) -> None:

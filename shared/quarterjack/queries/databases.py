@@ -1,6 +1,11 @@
-"""Make a database."""
+"""Make a database, and see where one's tables would go."""
+
+from typing import TYPE_CHECKING
 
 import asyncpg
+
+if TYPE_CHECKING:
+    from quarterjack.database import Database
 
 
 async def create(url: str, name: str) -> None:
@@ -13,3 +18,9 @@ async def create(url: str, name: str) -> None:
             await connection.execute(f'CREATE DATABASE "{name}"')
     finally:
         await connection.close()
+
+
+async def schema(db: "Database") -> str | None:
+    """Give the schema that unqualified names mean; None if it does not exist."""
+    name: str | None = await db.fetchval("SELECT current_schema()")
+    return name

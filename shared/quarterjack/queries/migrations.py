@@ -10,11 +10,15 @@ async def take_turn(db: Database) -> bool:
     )
 
 
-async def prepare(db: Database, schema: str) -> None:
-    """Make the schema, named in an identifier's own quotes, and the record."""
+async def make_schema(db: Database, schema: str) -> None:
+    """Make the schema unless it exists, named in an identifier's own quotes."""
     exists = await db.fetchval("SELECT to_regnamespace($1) IS NOT NULL", schema)
     if not exists:
         await db.execute(f'CREATE SCHEMA "{schema}"')
+
+
+async def prepare(db: Database) -> None:
+    """Make the record."""
     await db.execute(
         """
         CREATE TABLE IF NOT EXISTS qj_migrations (

@@ -57,11 +57,13 @@ async def next_due_in(db: Database) -> timedelta | None:
     """Give the time until the next scheduled or retryable job is due; None if it is a day or more."""
     wait: timedelta | None = await db.fetchval(
         """
-        SELECT greatest(min(scheduled_at), timezone('UTC', clock_timestamp())) - timezone('UTC', clock_timestamp())
+        SELECT greatest(scheduled_at, timezone('UTC', now())) - timezone('UTC', now())
         FROM oban_jobs
         WHERE
           state IN ('scheduled', 'retryable')
           AND scheduled_at < timezone('UTC', clock_timestamp() + interval '1 day')
+        ORDER BY scheduled_at
+        LIMIT 1
         """
     )
     return wait
