@@ -14,7 +14,7 @@ async def completed(db: Database, *, age: timedelta, limit: int) -> int:
             WHERE id IN (
               SELECT id
               FROM oban_jobs
-              WHERE state = 'completed' AND completed_at < timezone('UTC', clock_timestamp() - $1::interval)
+              WHERE state = 'completed' AND completed_at < timezone('UTC', now() - $1::interval)
               LIMIT $2
               FOR UPDATE SKIP LOCKED
             )
@@ -34,7 +34,7 @@ async def cancelled(db: Database, *, age: timedelta, limit: int) -> int:
             WHERE id IN (
               SELECT id
               FROM oban_jobs
-              WHERE state = 'cancelled' AND cancelled_at < timezone('UTC', clock_timestamp() - $1::interval)
+              WHERE state = 'cancelled' AND cancelled_at < timezone('UTC', now() - $1::interval)
               LIMIT $2
               FOR UPDATE SKIP LOCKED
             )
@@ -54,7 +54,7 @@ async def discarded(db: Database, *, age: timedelta, limit: int) -> int:
             WHERE id IN (
               SELECT id
               FROM oban_jobs
-              WHERE state = 'discarded' AND discarded_at < timezone('UTC', clock_timestamp() - $1::interval)
+              WHERE state = 'discarded' AND discarded_at < timezone('UTC', now() - $1::interval)
               LIMIT $2
               FOR UPDATE SKIP LOCKED
             )
@@ -108,7 +108,7 @@ async def ledger(db: Database, *, age: timedelta, limit: int) -> int:
               FROM qj_ticks AS t
               LEFT JOIN qj_schedules AS s ON s.id = t.schedule_id
               WHERE
-                t.decided_at < clock_timestamp() - $1::interval
+                t.decided_at < now() - $1::interval
                 AND (s.id IS NULL OR t.tick_at < s.next_run_at OR s.paused_at IS NOT NULL)
               LIMIT $2
             )

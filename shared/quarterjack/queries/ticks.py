@@ -76,7 +76,7 @@ async def due(db: Database, *, horizon: timedelta, limit: int) -> list[Due]:
         WHERE
           s.paused_at IS NULL
           AND s.broken_reason IS NULL
-          AND s.next_run_at <= clock_timestamp() + $1::interval
+          AND s.next_run_at <= now() + $1::interval
         ORDER BY s.next_run_at
         LIMIT $2
         """,

@@ -50,6 +50,6 @@ async def prune(db: Database) -> None:
     await db.execute(
         """
         DELETE FROM otel_traces
-        WHERE "timestamp" < clock_timestamp() - interval '7 days' AND scope_name = 'quarterjack'
+        WHERE "timestamp" < now() - interval '7 days' AND scope_name = 'quarterjack'
         """
     )

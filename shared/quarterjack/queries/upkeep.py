@@ -37,7 +37,7 @@ async def stage(db: Database, *, limit: int) -> list[str]:
           FROM oban_jobs
           WHERE
             state IN ('scheduled', 'retryable')
-            AND scheduled_at <= timezone('UTC', clock_timestamp())
+            AND scheduled_at <= timezone('UTC', now())
           ORDER BY scheduled_at, id
           LIMIT $1
           FOR UPDATE SKIP LOCKED
@@ -61,7 +61,7 @@ async def next_due_in(db: Database) -> timedelta | None:
         FROM oban_jobs
         WHERE
           state IN ('scheduled', 'retryable')
-          AND scheduled_at < timezone('UTC', clock_timestamp() + interval '1 day')
+          AND scheduled_at < timezone('UTC', now() + interval '1 day')
         ORDER BY scheduled_at
         LIMIT 1
         """
