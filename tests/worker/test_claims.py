@@ -83,6 +83,17 @@ async def test_the_dead_claim_nothing(database: TestDatabase) -> None:
     )
 
 
+async def test_a_job_that_another_session_holds_is_passed_over(database: TestDatabase) -> None:
+    held, free = await quarterjack.enqueue_many(database.pool, [NewJob(worker="w")] * 2)
+    async with database.pool.acquire() as other, other.transaction():
+        await other.execute("SELECT FROM oban_jobs WHERE id = $1 FOR UPDATE", held.id)
+
+        async with asyncio.timeout(5):
+            [found] = await claim(database, await producer(database), 1)
+
+    assert found.id == free.id
+
+
 async def test_a_job_without_attempts_left_takes_no_place(database: TestDatabase) -> None:
     await database.pool.execute(
         "INSERT INTO oban_jobs (worker, attempt, max_attempts) VALUES ('spent', 1, 1), ('fresh', 0, 1)"
