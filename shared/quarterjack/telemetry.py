@@ -13,10 +13,10 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from quarterjack.database import LOST, Pool
 from quarterjack.queries import traces
+from quarterjack.queries.traces import Span
 
 log = logging.getLogger(__name__)
 
@@ -24,25 +24,6 @@ CAPACITY = 10_000
 BATCH = 1_000
 FLUSH_EVERY = 1.0
 TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
-
-
-@dataclass(slots=True, kw_only=True)
-class Span:
-    """A piece of work: `error` set means it failed."""
-
-    trace_id: str
-    span_id: str
-    parent_span_id: str | None
-    name: str
-    kind: str
-    started: int
-    ended: int = 0
-    error: str | None = None
-    attributes: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def traceparent(self) -> str:
-        return f"00-{self.trace_id}-{self.span_id}-01"
 
 
 class Telemetry:

@@ -2,18 +2,34 @@
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 from quarterjack.database import Database
-
-if TYPE_CHECKING:
-    from quarterjack.telemetry import Span
 
 KINDS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
 OK, ERROR = 1, 2
 
 
-async def insert(db: Database, service: str, instance: str, spans: "Sequence[Span]") -> None:
+@dataclass(slots=True, kw_only=True)
+class Span:
+    """A piece of work: `error` set means it failed."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    name: str
+    kind: str
+    started: int
+    ended: int = 0
+    error: str | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def traceparent(self) -> str:
+        return f"00-{self.trace_id}-{self.span_id}-01"
+
+
+async def insert(db: Database, service: str, instance: str, spans: Sequence[Span]) -> None:
     """Write ended spans in one statement; a repeated one is left as it is."""
     await db.execute(
         """
