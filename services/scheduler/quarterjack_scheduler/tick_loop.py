@@ -18,7 +18,8 @@ import asyncpg
 from quarterjack import channels, cron
 from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
 from quarterjack.queries import jobs, notifications, plans, ticks
-from quarterjack.telemetry import Span, Telemetry
+from quarterjack.queries.traces import Span
+from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.decide import Verdict, decide, to_move, to_rows
 from quarterjack_scheduler.election import Election

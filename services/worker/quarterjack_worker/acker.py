@@ -13,7 +13,8 @@ from functools import partial
 from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
 from quarterjack.queries import acks
 from quarterjack.queries.acks import Ack
-from quarterjack.telemetry import Span, Telemetry
+from quarterjack.queries.traces import Span
+from quarterjack.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
