@@ -48,12 +48,17 @@ CREATE TABLE qj_schedules (
   catchup text NOT NULL DEFAULT 'last' CHECK (catchup IN ('skip', 'last', 'all')),
   catchup_window interval NOT NULL DEFAULT '1 day' CHECK (catchup_window > '0' AND catchup_window <= '3650 days'),
   catchup_limit integer NOT NULL DEFAULT 100 CHECK (catchup_limit BETWEEN 1 AND 100000),
-  overlap text NOT NULL DEFAULT 'skip' CHECK (overlap IN ('allow', 'skip')),
+  overlap text NOT NULL DEFAULT 'skip' CHECK (overlap IN ('allow', 'skip', 'one_pending', 'cancel_previous')),
+  timeout interval CHECK (timeout > '0' AND timeout <= '365 days'),
+  max_failures integer CHECK (max_failures BETWEEN 1 AND 1000),
+  expected_within interval CHECK (expected_within > '0' AND expected_within <= '3650 days'),
   managed_by text NOT NULL DEFAULT 'ui' CHECK (managed_by IN ('code', 'file', 'ui')),
   paused_at timestamptz,
   paused_by text,
   paused_reason text,
   resume_at timestamptz,
+  skip_tick_at timestamptz,
+  skip_by text,
   version bigint NOT NULL DEFAULT 1,
   inserted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -74,6 +79,7 @@ CREATE TABLE qj_schedules (
   ),
   CHECK (paused_at IS NOT NULL OR (paused_by IS NULL AND paused_reason IS NULL AND resume_at IS NULL))
 ) WITH (fillfactor = 70);
+COMMENT ON COLUMN qj_schedules.skip_tick_at IS 'This one tick makes no job; it is no part of the definition.';
 COMMENT ON COLUMN qj_schedules.next_run_at IS
   'The first tick not yet decided; NULL until the leader has planned: the first one after planned_from.';
 CREATE INDEX qj_schedules_due ON qj_schedules (next_run_at) WHERE paused_at IS NULL AND broken_reason IS NULL;
@@ -111,6 +117,14 @@ CREATE TABLE qj_ticks (
 COMMENT ON COLUMN qj_ticks.until_at IS
   'Set for a range: every tick from tick_at up to and including until_at shares the outcome.';
 CREATE INDEX qj_ticks_decided ON qj_ticks (decided_at);
+
+-- One row while every schedule is frozen, for an incident: ticks are decided, and make no job.
+CREATE TABLE qj_freeze (
+  frozen boolean PRIMARY KEY DEFAULT true CHECK (frozen),
+  frozen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  frozen_by text NOT NULL,
+  reason text NOT NULL
+);
 
 -- Any edit, by the admin or by psql, makes a new version; one that moves the ticks is planned anew
 -- from the instant of the edit, and the span that it leaves undecided (or paused) is recorded as such.
@@ -158,7 +172,7 @@ BEGIN
   VALUES (
     NEW.id, NEW.version,
     to_jsonb(NEW) - ARRAY['id', 'version', 'inserted_at', 'updated_at', 'updated_by', 'next_run_at', 'planned_from', 'last_tick_at',
-                          'broken_reason', 'applied_version', 'applied_at', 'applied_by'],
+                          'skip_tick_at', 'skip_by', 'broken_reason', 'applied_version', 'applied_at', 'applied_by'],
     NEW.updated_by, nullif(current_setting('quarterjack.reason', true), '')
   )
   ON CONFLICT DO NOTHING;
@@ -176,12 +190,12 @@ $$;
 
 CREATE TRIGGER qj_edit BEFORE UPDATE OF
     name, description, worker, cron, timezone, dst, args, queue, priority, max_attempts, tags, uniqueness,
-    catchup, catchup_window, catchup_limit, overlap, managed_by, paused_at, paused_by, paused_reason, resume_at
+    catchup, catchup_window, catchup_limit, overlap, timeout, max_failures, expected_within, managed_by, paused_at, paused_by, paused_reason, resume_at
   ON qj_schedules FOR EACH ROW EXECUTE FUNCTION qj_edit_schedule();
 
 CREATE TRIGGER qj_record AFTER INSERT OR UPDATE OF
     name, description, worker, cron, timezone, dst, args, queue, priority, max_attempts, tags, uniqueness,
-    catchup, catchup_window, catchup_limit, overlap, managed_by, paused_at, paused_by, paused_reason, resume_at
+    catchup, catchup_window, catchup_limit, overlap, timeout, max_failures, expected_within, managed_by, paused_at, paused_by, paused_reason, resume_at
   ON qj_schedules FOR EACH ROW EXECUTE FUNCTION qj_record_version();
 
 CREATE TRIGGER qj_removed AFTER DELETE ON qj_schedules FOR EACH ROW EXECUTE FUNCTION qj_ring_removal();

@@ -87,11 +87,16 @@ class Schedule:
     catchup_window: timedelta
     catchup_limit: int
     overlap: str
+    timeout: timedelta | None
+    max_failures: int | None
+    expected_within: timedelta | None
     managed_by: str
     paused_at: datetime | None
     paused_by: str | None
     paused_reason: str | None
     resume_at: datetime | None
+    skip_tick_at: datetime | None
+    skip_by: str | None
     version: int
     inserted_at: datetime
     updated_at: datetime
