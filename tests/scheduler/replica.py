@@ -21,14 +21,16 @@ HOLDER = uuid4()
 HOUR = timedelta(hours=1)
 INSERT = """
 INSERT INTO qj_schedules
-  (name, worker, cron, timezone, args, queue, uniqueness, overlap, catchup, next_run_at, planned_from, applied_version)
+  (name, worker, cron, timezone, args, queue, uniqueness, overlap, catchup, timeout, next_run_at, planned_from,
+   applied_version)
 SELECT
   name, coalesce(worker, 'w'), coalesce(cron, '* * * * * *'), coalesce(timezone, 'Etc/UTC'), coalesce(args, '{}'),
-  coalesce(queue, 'unworked'), uniqueness, coalesce(overlap, 'allow'), coalesce(catchup, 'all'), next_run_at,
+  coalesce(queue, 'unworked'), uniqueness, coalesce(overlap, 'allow'), coalesce(catchup, 'all'), timeout,
+  next_run_at,
   coalesce(next_run_at, clock_timestamp()), CASE WHEN next_run_at IS NOT NULL THEN 1 END
 FROM jsonb_to_record($1::text::jsonb) AS s (
   name text, worker text, cron text, timezone text, args jsonb, queue text, uniqueness jsonb, overlap text,
-  catchup text, next_run_at timestamptz
+  catchup text, timeout interval, next_run_at timestamptz
 )
 RETURNING id
 """

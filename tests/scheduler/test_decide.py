@@ -32,6 +32,7 @@ def due(**changes: Any) -> Due:
         "catchup_window": timedelta(hours=24),
         "catchup_limit": 100,
         "overlap": "allow",
+        "timeout": None,
         "next_run_at": NOON,
     }
     return Due(**{**fields, **changes})

@@ -160,21 +160,17 @@ def _all(due: Due, missed: Span, now: datetime) -> tuple[list[Decision], list[da
 
 def _one_at_a_time(due: Due, decisions: Sequence[Decision]) -> list[Decision]:
     """Let one run through where runs must not overlap; the statement looks at those that live already."""
-    if due.overlap != "skip":
+    runs = [decision.tick_at for decision in decisions if decision.outcome == "enqueued"]
+    if due.overlap == "allow" or len(runs) < 2:
         return list(decisions)
-    chosen: list[Decision] = []
-    first: datetime | None = None
-    for decision in decisions:
-        if decision.outcome == "enqueued" and first is not None:
-            reason = f"the run of {first.isoformat()} was enqueued with it"
-            chosen.append(
-                Decision(tick_at=decision.tick_at, outcome="skipped_overlap", reason=reason)
-            )
-            continue
-        if decision.outcome == "enqueued":
-            first = decision.tick_at
-        chosen.append(decision)
-    return chosen
+    chosen = runs[-1] if due.overlap == "cancel_previous" else runs[0]
+    reason = f"the run of {chosen.isoformat()} was enqueued with it"
+    return [
+        Decision(tick_at=decision.tick_at, outcome="skipped_overlap", reason=reason)
+        if decision.outcome == "enqueued" and decision.tick_at != chosen
+        else decision
+        for decision in decisions
+    ]
 
 
 def _enqueued(tick: datetime) -> Decision:
@@ -215,6 +211,8 @@ def to_rows(verdict: Verdict, *, term: int, traceparent: str | None) -> list[dic
             "term": term,
             "trigger": "schedule",
         }
+        if due.timeout:
+            meta["timeout"] = due.timeout.total_seconds()
         if key:
             meta["qj_unique"] = key
         if traceparent:

@@ -200,14 +200,17 @@ class TickLoop:
             _log(names[tick.schedule_id], tick)
             if tick.job_id is not None and (span := spans.pop(tick.schedule_id, None)):
                 self._telemetry.end(span)
-        await self._ring(db, sorted({tick.queue for tick in struck if tick.job_id is not None}))
+        await self._ring(db, struck)
         return len({tick.schedule_id for tick in struck}) == len(verdicts)
 
-    async def _ring(self, db: Connection, queues: Sequence[str]) -> None:
-        if not queues:
-            return
+    async def _ring(self, db: Connection, struck: Sequence[ticks.Struck]) -> None:
+        queues = sorted({tick.queue for tick in struck if tick.job_id is not None})
+        stopped = sorted({id for tick in struck for id in tick.stopped})
         try:
-            await jobs.ring(db, queues)
+            if stopped:
+                await jobs.stop(db, stopped)
+            if queues:
+                await jobs.ring(db, queues)
         except LOST as error:
             log.warning("could not wake %s: %s; its workers will poll", queues, error)
 

@@ -25,7 +25,7 @@ from quarterjack_worker.acker import Acker
 from quarterjack_worker.context import Context
 from quarterjack_worker.queues import Queue, Queues
 from quarterjack_worker.registry import JobType
-from quarterjack_worker.runner import Released, Runner
+from quarterjack_worker.runner import Released, Runner, timeout_of
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class Engine:
             producer=job.attempted_by[1],
         )
         type = self._types.get(job.worker)
-        limit = type.timeout if type else None
+        limit = timeout_of(type, job) if type else None
         context = Context(
             job=job,
             claim=claim,
@@ -211,7 +211,7 @@ class Engine:
                 task.cancel()
 
     async def _give_lost_back(self) -> None:
-        producers = [queue.producer for queue in self._queues]
+        producers, before = [queue.producer for queue in self._queues], set(self._running)
         held = await ask(self._pool, partial(claims.held_by, producers=producers), ANSWER_WITHIN)
         if self._in_flight:
             await asyncio.sleep(10 * GATHER)
@@ -226,6 +226,16 @@ class Engine:
         if lost:
             log.warning("giving %d jobs back whose claim went unanswered", len(lost))
             await self._give_back(lost)
+        for key in before - {(claim.id, claim.attempted_at) for claim in held}:
+            self._stop_taken(key)
+
+    def _stop_taken(self, key: Key) -> None:
+        """Stop a run whose job was cancelled or given to another, in case the signal was lost."""
+        task, context = self._running.get(key, (None, None))
+        if task is not None and context is not None and not context.completed:
+            log.warning("job %s is no longer this worker's; stopping it", key[0])
+            context.kill()
+            task.cancel()
 
     async def _let_go(self, context: Context) -> None:
         """Give a cancelled job back, unless its thread still runs: then it goes back when this process ends."""

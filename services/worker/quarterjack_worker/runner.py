@@ -6,6 +6,7 @@ import re
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from quarterjack_worker.outcomes import Cancel, Discard, Snooze
 from quarterjack_worker.registry import JobType
 
 LONGEST_ERROR = 20_000
+YEAR = 366 * 86_400.0
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -61,9 +63,9 @@ class Runner:
                 "--import the module that has it, or give it a queue of its own"
             )
         arguments = [_read_args(type, job), context][: type.parameters]
-        seconds = type.timeout.total_seconds() if type.timeout else None
+        longest = timeout_of(type, job)
         try:
-            async with asyncio.timeout(seconds) as limit:
+            async with asyncio.timeout(longest.total_seconds() if longest else None) as limit:
                 if type.is_async:
                     return await type.handler(*arguments)
                 result = await self._in_thread(type, context, arguments)
@@ -71,7 +73,7 @@ class Runner:
             if not limit.expired():
                 raise
             context.cancel()
-            raise Failed(f"TimeoutError: it ran longer than {type.timeout}") from error
+            raise Failed(f"TimeoutError: it ran longer than {longest}") from error
         if inspect.isawaitable(result):
             raise Failed("TypeError: it returned something to await: make the handler async def")
         return result
@@ -119,6 +121,15 @@ class Runner:
             delay=None if last else backoff(job.attempt, job.max_attempts),
             meta=context.notes(),
         )
+
+
+def timeout_of(type: JobType, job: Job) -> timedelta | None:
+    """Give how long a run may take: as its job type says, or its schedule, whichever is shorter."""
+    seconds = job.meta.get("timeout")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < YEAR:
+        return type.timeout
+    own = timedelta(seconds=seconds)
+    return own if type.timeout is None else min(own, type.timeout)
 
 
 class Failed(Exception):

@@ -162,6 +162,20 @@ async def ring(db: Database, queues: Sequence[str]) -> None:
     )
 
 
+async def stop(db: Database, ids: Sequence[int]) -> None:
+    """Ask whoever runs these jobs to stop them, as Oban does."""
+    await db.execute(
+        """
+        SELECT
+          pg_notify(
+            current_schema() || '.oban_signal', json_build_object('action', 'pkill', 'job_id', id)::text
+          )
+        FROM unnest($1::bigint[]) AS id
+        """,
+        list(ids),
+    )
+
+
 async def find(db: Database, id: int) -> Job | None:
     """Read one job; None if it never existed or was pruned."""
     record = await db.fetchrow(

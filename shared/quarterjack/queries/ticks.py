@@ -41,12 +41,13 @@ class Due:
     catchup_window: timedelta
     catchup_limit: int
     overlap: str
+    timeout: timedelta | None
     next_run_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Struck:
-    """One decided tick, as it was written to the ledger."""
+    """One decided tick, as it was written to the ledger; `stopped` names running jobs that it cancelled."""
 
     schedule_id: int
     tick_at: datetime
@@ -55,6 +56,7 @@ class Struck:
     job_id: int | None
     queue: str
     decided_at: datetime
+    stopped: list[int]
 
 
 async def now(db: Database) -> datetime:
@@ -70,7 +72,7 @@ async def due(db: Database, *, horizon: timedelta, limit: int) -> list[Due]:
         SELECT
           s.id, s.name, s.version, s.worker, s.cron, s.timezone, s.dst, s.args, s.queue, s.priority, s.max_attempts,
           s.tags, coalesce(s.uniqueness, t.uniqueness) AS uniqueness, s.catchup, s.catchup_window,
-          s.catchup_limit, s.overlap, s.next_run_at
+          s.catchup_limit, s.overlap, s.timeout, s.next_run_at
         FROM qj_schedules AS s
         LEFT JOIN qj_job_types AS t ON t.worker = s.worker
         WHERE
@@ -132,27 +134,67 @@ async def strike(
             AND s.next_run_at = m.expected_at
             AND s.paused_at IS NULL
             AND m.decided_until <= clock_timestamp()
-          RETURNING s.id, s.name, s.version, s.worker, s.args, s.queue, s.priority, s.max_attempts, s.tags, s.overlap
+          RETURNING
+            s.id, s.name, s.version, s.worker, s.args, s.queue, s.priority, s.max_attempts, s.tags, s.overlap,
+            s.skip_tick_at, s.skip_by
         ),
-        decided AS MATERIALIZED (
+        judged AS MATERIALIZED (
           SELECT
-            s.*, d.tick_at, d.until_at, d.ticks, d.outcome, d.reason, d.meta, d.unique_states, d.unique_period,
-            d.meta ->> 'tick_id' AS tick_id, d.meta ->> 'qj_unique' AS unique_key, live.id AS live_id
+            s.*, d.tick_at, d.until_at, d.ticks, d.meta, d.unique_states, d.unique_period,
+            CASE
+              WHEN d.outcome <> 'enqueued' THEN d.outcome
+              WHEN f.frozen THEN 'frozen'
+              WHEN d.tick_at = s.skip_tick_at THEN 'skipped_once'
+              ELSE d.outcome
+            END AS outcome,
+            CASE
+              WHEN d.outcome <> 'enqueued' THEN d.reason
+              WHEN f.frozen THEN format('everything was frozen by %s: %s', f.frozen_by, f.reason)
+              WHEN d.tick_at = s.skip_tick_at THEN format('skipped by %s', s.skip_by)
+              ELSE d.reason
+            END AS reason
           FROM moved AS s
           JOIN jsonb_to_recordset($4::text::jsonb) AS d (
             schedule_id bigint, tick_at timestamptz, until_at timestamptz, ticks bigint, outcome text, reason text,
             meta jsonb, unique_states text[], unique_period interval
           ) ON d.schedule_id = s.id
+          LEFT JOIN qj_freeze AS f ON true
+        ),
+        decided AS MATERIALIZED (
+          SELECT g.*, g.meta ->> 'tick_id' AS tick_id, g.meta ->> 'qj_unique' AS unique_key, live.id AS live_id
+          FROM judged AS g
           LEFT JOIN LATERAL (
             SELECT j.id
             FROM oban_jobs AS j
             WHERE
-              s.overlap = 'skip'
+              g.outcome = 'enqueued'
+              AND (g.overlap = 'skip' OR (g.overlap = 'one_pending' AND j.state <> 'executing'))
               AND j.meta ? 'cron_name'
-              AND j.meta ->> 'cron_name' = s.name
+              AND j.meta ->> 'cron_name' = g.name
               AND j.state IN ('suspended', 'available', 'scheduled', 'executing', 'retryable')
             LIMIT 1
           ) AS live ON true
+        ),
+        previous AS MATERIALIZED (
+          SELECT j.id, j.state, d.id AS schedule_id
+          FROM decided AS d
+          JOIN oban_jobs AS j ON j.meta ->> 'cron_name' = d.name
+          WHERE
+            d.outcome = 'enqueued'
+            AND d.overlap = 'cancel_previous'
+            AND j.meta ? 'cron_name'
+            AND j.state IN ('suspended', 'available', 'scheduled', 'executing', 'retryable')
+          ORDER BY j.id
+          FOR UPDATE OF j
+        ),
+        cancelled AS (
+          UPDATE oban_jobs AS j
+          SET
+            state = 'cancelled', cancelled_at = timezone('UTC', clock_timestamp()),
+            meta = j.meta - 'qj_unique' || '{"cancelled_by": "the next tick of its schedule"}'
+          FROM previous AS p
+          WHERE j.id = p.id
+          RETURNING j.id, p.schedule_id, p.state = 'executing' AS ran
         ),
         expired AS MATERIALIZED (
           SELECT j.id
@@ -161,6 +203,7 @@ async def strike(
           WHERE
             d.outcome = 'enqueued'
             AND j.meta ? 'qj_unique'
+            AND NOT EXISTS (SELECT FROM previous AS p WHERE p.id = j.id)
             AND (
               NOT j.state::text = ANY (d.unique_states)
               OR j.inserted_at < timezone('UTC', clock_timestamp()) - d.unique_period
@@ -182,7 +225,10 @@ async def strike(
             'available', d.worker, d.queue, d.args, d.meta, d.tags, d.priority, d.max_attempts,
             timezone('UTC', clock_timestamp()), timezone('UTC', d.tick_at)
           FROM decided AS d
-          WHERE d.outcome = 'enqueued' AND d.live_id IS NULL AND (SELECT count(*) FROM released) >= 0
+          WHERE
+            d.outcome = 'enqueued'
+            AND d.live_id IS NULL
+            AND (SELECT count(*) FROM released) + (SELECT count(*) FROM cancelled) >= 0
           ORDER BY d.unique_key, d.tick_at
           ON CONFLICT ((meta ->> 'qj_unique')) WHERE meta ? 'qj_unique' DO NOTHING
           RETURNING id, meta ->> 'tick_id' AS tick_id
@@ -207,7 +253,9 @@ async def strike(
           LEFT JOIN inserted AS i USING (tick_id)
           RETURNING schedule_id, tick_at, outcome, reason, job_id, decided_at
         )
-        SELECT l.*, s.queue
+        SELECT
+          l.*, s.queue,
+          ARRAY(SELECT c.id FROM cancelled AS c WHERE c.schedule_id = l.schedule_id AND c.ran) AS stopped
         FROM fence
         LEFT JOIN (ledger AS l JOIN moved AS s ON s.id = l.schedule_id) ON true
         """,
