@@ -97,6 +97,9 @@ async def test_a_save_makes_a_version_with_author_and_reason(admin: Admin) -> No
         ("catchup_hours", "nan", "finite number"),
         ("catchup", "sometimes", "skip"),
         ("queue", "", "at least 1 character"),
+        ("timeout_minutes", "0", "greater than 0"),
+        ("max_failures", "-1", "greater than or equal to 1"),
+        ("expected_minutes", "soon", "valid number"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_saved_is_said_by_its_field(
@@ -287,3 +290,76 @@ async def test_a_version_is_restored_as_a_new_one(admin: Admin) -> None:
     )
     assert tuple(row) == (3, "30 2 * * *", SECRETS, [], timedelta(hours=24), 0)
     assert (await visitor.get("/schedules/nightly/restore?version=9")).status == 404
+
+
+async def test_every_policy_is_kept_and_said_in_words(admin: Admin) -> None:
+    await seed(admin.database)
+    visitor = await admin.signed_in()
+    policies = {
+        "overlap": "cancel_previous",
+        "timeout_minutes": "1.5",
+        "max_failures": "3",
+        "expected_minutes": "90",
+    }
+
+    page = await visitor.post("/schedules/nightly/edit", await edit(visitor, **policies))
+    kept = (await visitor.get("/schedules/nightly/edit")).fields()
+
+    for said in (
+        "the next tick cancels it",
+        "1 m 30 s",
+        "3 failed runs in a row",
+        "1 h 30 m of each tick",
+    ):
+        assert said in page.text
+    assert {name: kept[name] for name in policies} == policies
+    await visitor.post(
+        "/schedules/nightly/edit", kept | {name: "" for name in policies if name != "overlap"}
+    )
+    row = await admin.database.row(
+        "SELECT timeout, max_failures, expected_within FROM qj_schedules"
+    )
+    assert tuple(row) == (None, None, None)
+    restored = (await visitor.get("/schedules/nightly/restore?version=2")).fields()
+    assert {name: restored[name] for name in policies} == policies
+
+
+async def test_the_next_run_alone_is_skipped(admin: Admin) -> None:
+    await seed(admin.database)
+    visitor = await admin.signed_in("olga", "operator")
+    await visitor.get("/account")
+    nothing = await visitor.post("/schedules/nightly/skip")
+    await admin.database.pool.execute(
+        "UPDATE qj_schedules SET next_run_at = now() + interval '1 h'"
+    )
+
+    page = await visitor.post("/schedules/nightly/skip")
+
+    assert nothing.status == 409
+    assert "olga skips the run of" in page.text
+    skips = "SELECT skip_tick_at = next_run_at FROM qj_schedules"
+    assert await admin.database.pool.fetchval(skips)
+    undone = await visitor.post("/schedules/nightly/unskip")
+    assert "Skip next run" in undone.text
+    assert await admin.database.pool.fetchval(skips) is None
+
+
+async def test_all_schedules_are_frozen_and_let_go(admin: Admin) -> None:
+    await seed(admin.database)
+    visitor, operator = await admin.signed_in(), await admin.signed_in("olga", "operator")
+    await visitor.get("/freeze")
+
+    refused = await visitor.post("/freeze", {"reason": ""})
+    frozen = await visitor.post("/freeze", {"reason": "fire"})
+
+    assert refused.status == 422
+    assert "All schedules are frozen, by ana" in frozen.text
+    assert "All schedules are frozen" in (await operator.get("/cluster")).text
+    assert (await operator.post("/thaw")).status == 403
+    assert "frozen" not in (await visitor.post("/thaw")).text
+    assert (
+        await admin.database.pool.fetchval(
+            "SELECT count(*) FROM qj_audit WHERE action LIKE '%freeze%' AND result = 'ok'"
+        )
+        == 2
+    )

@@ -34,6 +34,9 @@ LABELS = {
     "tags": "Tags",
     "catchup_hours": "Catch-up window",
     "catchup_limit": "Catch-up limit",
+    "timeout_minutes": "Timeout",
+    "max_failures": "Pause after failures",
+    "expected_minutes": "Expected within",
     "description": "Description",
     "reason": "Reason",
 }
@@ -55,12 +58,21 @@ def _read_args(value: object) -> object:
     return read
 
 
+def _blank_is_none(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+Minutes = Annotated[
+    Annotated[float, Field(gt=0, le=525_600, allow_inf_nan=False)] | None,
+    BeforeValidator(_blank_is_none),
+]
+Count = Annotated[Annotated[int, Field(ge=1, le=1000)] | None, BeforeValidator(_blank_is_none)]
 Args = Annotated[dict[str, Any], BeforeValidator(_read_args)]
 ARGS: TypeAdapter[dict[str, Any]] = TypeAdapter(Args)
 
 
 class ScheduleForm(BaseModel):
-    """An edit of a schedule; times in hours."""
+    """An edit of a schedule, in the units of the form."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -75,7 +87,10 @@ class ScheduleForm(BaseModel):
     catchup: Literal["skip", "last", "all"]
     catchup_hours: Annotated[float, Field(gt=0, le=87_600, allow_inf_nan=False)]
     catchup_limit: Annotated[int, Field(ge=1, le=100_000)]
-    overlap: Literal["allow", "skip"]
+    overlap: Literal["allow", "skip", "one_pending", "cancel_previous"]
+    timeout_minutes: Minutes
+    max_failures: Count
+    expected_minutes: Minutes
     description: Annotated[str, Field(max_length=2_000)]
 
     @field_validator("tags", mode="before")
@@ -100,8 +115,20 @@ class ScheduleForm(BaseModel):
 
     def columns(self) -> dict[str, Any]:
         """Give the values as the table holds them."""
-        values = self.model_dump(exclude={"catchup_hours"})
-        return values | {"catchup_window": timedelta(hours=self.catchup_hours)}
+        values = self.model_dump(exclude={"catchup_hours", "timeout_minutes", "expected_minutes"})
+        return values | {
+            "catchup_window": timedelta(hours=self.catchup_hours),
+            "timeout": _minutes(self.timeout_minutes),
+            "expected_within": _minutes(self.expected_minutes),
+        }
+
+
+def _minutes(number: float | None) -> timedelta | None:
+    return None if number is None else timedelta(minutes=number)
+
+
+def _in_minutes(span: timedelta | None) -> str:
+    return "" if span is None else f"{span.total_seconds() / 60:g}"
 
 
 def fields_of(schedule: Schedule, job_type: JobType | None) -> dict[str, str]:
@@ -119,6 +146,9 @@ def fields_of(schedule: Schedule, job_type: JobType | None) -> dict[str, str]:
         "catchup_hours": f"{schedule.catchup_window.total_seconds() / 3600:g}",
         "catchup_limit": str(schedule.catchup_limit),
         "overlap": schedule.overlap,
+        "timeout_minutes": _in_minutes(schedule.timeout),
+        "max_failures": str(schedule.max_failures or ""),
+        "expected_minutes": _in_minutes(schedule.expected_within),
         "description": schedule.description,
     }
 
@@ -134,9 +164,10 @@ def fields_of_version(definition: Mapping[str, Any], job_type: JobType | None) -
         texts["args"] = args_text(args, job_type)
     if isinstance(tags := definition.get("tags"), list):
         texts["tags"] = ", ".join(map(str, tags))
-    if isinstance(hours := definition.get("catchup_hours"), int | float):
-        texts["catchup_hours"] = f"{hours:g}"
-    return texts
+    for name in ("catchup_hours", "timeout_minutes", "expected_minutes"):
+        number = definition.get(name)
+        texts[name] = f"{number:g}" if isinstance(number, int | float) else ""
+    return texts | {"max_failures": str(definition.get("max_failures") or "")}
 
 
 def args_text(args: Mapping[str, Any], job_type: JobType | None) -> str:
@@ -160,6 +191,9 @@ def defaults(job_type: JobType | None) -> dict[str, str]:
         "catchup_hours": "24",
         "catchup_limit": "100",
         "overlap": "skip",
+        "timeout_minutes": "",
+        "max_failures": "",
+        "expected_minutes": "",
         "description": job_type.description.partition("\n")[0] if job_type else "",
     }
 

@@ -10,7 +10,7 @@ Handler = TypeVar("Handler", bound=Callable[[web.Request], Awaitable[web.StreamR
 PUBLIC = "public"
 VIEWER = frozenset({"view"})
 OPERATOR = VIEWER | {"jobs.run", "jobs.retry", "jobs.cancel", "schedules.pause"}
-ADMIN = OPERATOR | {"jobs.run.force", "schedules.edit"}
+ADMIN = OPERATOR | {"jobs.run.force", "schedules.edit", "schedules.freeze"}
 ROLES = {"viewer": VIEWER, "operator": OPERATOR, "admin": ADMIN}
 
 

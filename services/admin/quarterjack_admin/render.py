@@ -11,7 +11,7 @@ from aiohttp import web
 
 import quarterjack
 from quarterjack.database import Connection
-from quarterjack.queries import cluster
+from quarterjack.queries import cluster, holds
 from quarterjack.queries.access import Session
 from quarterjack_admin import assets, words
 from quarterjack_admin.keys import SESSION
@@ -68,15 +68,20 @@ async def look_around(db: Connection) -> Shell:
     """Read what every page shows."""
     lease = await cluster.lease(db)
     unserved = await cluster.unserved_queues(db)
+    hold = await holds.frozen(db)
+    now = lease.read_at if lease else datetime.now(UTC)
     alarms = []
+    if hold:
+        text = f"All schedules are frozen, by {hold.frozen_by} {words.away(hold.frozen_at, now)}: {hold.reason}"
+        alarms.append(Alarm(text=text, link="/schedules", link_text="See the schedules"))
     if lease is None or not lease.led:
         since = lease and lease.expires_at
-        ago = f" for {words.took(lease.read_at - since)}" if lease and since else ""
+        ago = f" for {words.took(now - since)}" if since else ""
         alarms.append(Alarm(text=f"No scheduler leads{ago}. Schedules are not being enqueued."))
     if unserved:
         names = ", ".join(unserved[:5])
         alarms.append(Alarm(text=f"No worker takes jobs from {names}."))
-    return Shell(now=lease.read_at if lease else datetime.now(UTC), alarms=alarms)
+    return Shell(now=now, alarms=alarms)
 
 
 def page(

@@ -24,6 +24,8 @@ OUTCOMES = {
     "skipped_missed": "missed",
     "skipped_window": "missed, too long ago",
     "coalesced": "coalesced into a later run",
+    "frozen": "frozen with all others",
+    "skipped_once": "skipped, this one time",
     "paused": "paused",
     "superseded": "replaced by an edit",
 }

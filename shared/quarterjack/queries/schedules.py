@@ -110,7 +110,7 @@ async def update(db: Database, id: int, edit: Mapping[str, Any], *, by: str) -> 
         SET
           cron = $3, timezone = $4, dst = $5, args = $6, queue = $7, priority = $8, max_attempts = $9,
           tags = $10, catchup = $11, catchup_window = $12, catchup_limit = $13, overlap = $14,
-          description = $15, updated_by = $2
+          description = $15, timeout = $16, max_failures = $17, expected_within = $18, updated_by = $2
         WHERE id = $1
         RETURNING *
         """,
@@ -129,6 +129,9 @@ async def update(db: Database, id: int, edit: Mapping[str, Any], *, by: str) -> 
         edit["catchup_limit"],
         edit["overlap"],
         edit["description"],
+        edit["timeout"],
+        edit["max_failures"],
+        edit["expected_within"],
     )
     return to_schedule(record) if record else None
 
@@ -141,9 +144,10 @@ async def add(
         """
         INSERT INTO qj_schedules
           (name, worker, updated_by, cron, timezone, dst, args, queue, priority, max_attempts, tags,
-           catchup, catchup_window, catchup_limit, overlap, description, managed_by, uniqueness)
+           catchup, catchup_window, catchup_limit, overlap, description, timeout, max_failures, expected_within,
+           managed_by, uniqueness)
         SELECT
-          $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 'ui',
+          $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 'ui',
           (SELECT uniqueness FROM qj_job_types WHERE worker = $2)
         ON CONFLICT (name) DO NOTHING
         RETURNING *
@@ -164,40 +168,9 @@ async def add(
         edit["catchup_limit"],
         edit["overlap"],
         edit["description"],
-    )
-    return to_schedule(record) if record else None
-
-
-async def pause(
-    db: Database, id: int, *, by: str, reason: str, until: datetime | None
-) -> Schedule | None:
-    """Pause a schedule; None if it is paused already."""
-    record = await db.fetchrow(
-        """
-        UPDATE qj_schedules
-        SET paused_at = clock_timestamp(), paused_by = $2, paused_reason = $3, resume_at = $4, updated_by = $2
-        WHERE id = $1 AND paused_at IS NULL
-        RETURNING *
-        """,
-        id,
-        by,
-        reason,
-        until,
-    )
-    return to_schedule(record) if record else None
-
-
-async def resume(db: Database, id: int, *, by: str) -> Schedule | None:
-    """Resume a schedule; None if it is not paused."""
-    record = await db.fetchrow(
-        """
-        UPDATE qj_schedules
-        SET paused_at = NULL, updated_by = $2
-        WHERE id = $1 AND paused_at IS NOT NULL
-        RETURNING *
-        """,
-        id,
-        by,
+        edit["timeout"],
+        edit["max_failures"],
+        edit["expected_within"],
     )
     return to_schedule(record) if record else None
 
@@ -224,13 +197,15 @@ async def versions(db: Database, schedule_id: int, *, limit: int) -> list[Versio
 
 
 async def version(db: Database, schedule_id: int, number: int) -> Version | None:
-    """Read one version; its catch-up window also in hours, as the form has it."""
+    """Read one version; its spans also in the units of the form."""
     record = await db.fetchrow(
         """
         SELECT
           version, author, reason, created_at,
           definition || jsonb_build_object(
-            'catchup_hours', extract(epoch FROM (definition ->> 'catchup_window')::interval) / 3600
+            'catchup_hours', extract(epoch FROM (definition ->> 'catchup_window')::interval) / 3600,
+            'timeout_minutes', extract(epoch FROM (definition ->> 'timeout')::interval) / 60,
+            'expected_minutes', extract(epoch FROM (definition ->> 'expected_within')::interval) / 60
           ) AS definition
         FROM qj_schedule_versions
         WHERE schedule_id = $1 AND version = $2

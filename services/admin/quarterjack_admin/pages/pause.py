@@ -6,7 +6,7 @@ from aiohttp import web
 
 from quarterjack.database import Connection
 from quarterjack.model import Schedule
-from quarterjack.queries import access, schedules
+from quarterjack.queries import access, holds, schedules
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
 from quarterjack_admin.permissions import requires
@@ -36,7 +36,7 @@ async def pause(request: web.Request) -> web.Response:
         schedule = await find_schedule(request, db)
         until: datetime | None = await schedules.now(db) + hours if hours else None
         await schedules.give_reason(db, reason)
-        paused = await schedules.pause(db, schedule.id, by=session.name, reason=reason, until=until)
+        paused = await holds.pause(db, schedule.id, by=session.name, reason=reason, until=until)
         await _record(db, request, "pause schedule", schedule, reason, done=paused is not None)
     raise web.HTTPSeeOther(schedule_path(schedule.name))
 
@@ -46,7 +46,7 @@ async def resume(request: web.Request) -> web.Response:
     """Resume from now on; what was missed is not caught up."""
     async with writing(request) as db:
         schedule = await find_schedule(request, db)
-        resumed = await schedules.resume(db, schedule.id, by=session_of(request).name)
+        resumed = await holds.resume(db, schedule.id, by=session_of(request).name)
         await _record(db, request, "resume schedule", schedule, None, done=resumed is not None)
     raise web.HTTPSeeOther(schedule_path(schedule.name))
 

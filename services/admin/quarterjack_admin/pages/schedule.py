@@ -22,7 +22,17 @@ CHART = 60
 CHANGES = 20
 FOLLOWED = (
     *("cron", "timezone", "dst", "args", "queue", "priority", "max_attempts", "tags", "catchup"),
-    *("catchup_window", "catchup_limit", "overlap", "description", "uniqueness", "worker"),
+    *(
+        "catchup_window",
+        "catchup_limit",
+        "overlap",
+        "timeout",
+        "max_failures",
+        "expected_within",
+        "description",
+        "uniqueness",
+        "worker",
+    ),
     *("paused_at", "resume_at"),
 )
 

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from quarterjack.queries import cluster, runs, schedules
+from quarterjack.queries import cluster, holds, runs, schedules
 from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
 from quarterjack_admin.permissions import requires
@@ -28,6 +28,7 @@ async def show(request: web.Request) -> web.Response:
         names = [schedule.name for schedule in listed.schedules]
         latest = await runs.latest(db, names, each=BARS)
         lease = await cluster.lease(db)
+        frozen = await holds.frozen(db)
     led = lease is not None and lease.led
     rows = [
         {
@@ -44,6 +45,7 @@ async def show(request: web.Request) -> web.Response:
         "schedules.html",
         shell=shell,
         rows=rows,
+        frozen=frozen,
         listed=listed,
         search=search,
         state=state,

@@ -1,0 +1,102 @@
+"""Skip the next tick of one schedule; freeze all of them for an incident, and let them run again."""
+
+from aiohttp import web
+
+from quarterjack.database import Connection
+from quarterjack.queries import access, holds
+from quarterjack_admin.keys import reading, session_of, writing
+from quarterjack_admin.pages.schedule import find_schedule
+from quarterjack_admin.permissions import requires
+from quarterjack_admin.render import look_around, page, schedule_path
+
+LONGEST_REASON = 500
+
+
+@requires("schedules.pause")
+async def skip(request: web.Request) -> web.Response:
+    """Let the next tick make no job."""
+    async with writing(request) as db:
+        schedule = await find_schedule(request, db)
+        at = await holds.skip_next(db, schedule.id, by=session_of(request).name)
+        await access.record(
+            db,
+            actor=session_of(request).name,
+            action="skip next run",
+            address=request.remote or "",
+            target=schedule.name,
+            after={"tick_at": at.isoformat()} if at else None,
+            result="ok" if at else "conflict",
+        )
+    if at is None:
+        said = "No next run is planned, so there is none to skip. Nothing was changed."
+        return page(request, "error.html", status=409, title="Nothing to skip", said=said)
+    raise web.HTTPSeeOther(schedule_path(schedule.name))
+
+
+@requires("schedules.pause")
+async def unskip(request: web.Request) -> web.Response:
+    """Let the tick that was to be skipped make its job after all."""
+    async with writing(request) as db:
+        schedule = await find_schedule(request, db)
+        done = await holds.unskip(db, schedule.id)
+        await access.record(
+            db,
+            actor=session_of(request).name,
+            action="do not skip",
+            address=request.remote or "",
+            target=schedule.name,
+            result="ok" if done else "conflict",
+        )
+    raise web.HTTPSeeOther(schedule_path(schedule.name))
+
+
+@requires("schedules.freeze")
+async def ask_freeze(request: web.Request) -> web.Response:
+    """Say what a freeze does, and ask why."""
+    async with reading(request) as db:
+        return page(request, "freeze.html", shell=await look_around(db), problem=None)
+
+
+@requires("schedules.freeze")
+async def freeze(request: web.Request) -> web.Response:
+    """Freeze every schedule."""
+    reason = str((await request.post()).get("reason", "")).strip()[:LONGEST_REASON]
+    async with writing(request) as db:
+        if not reason:
+            said = "Say why: everyone will want to know."
+            shell = await look_around(db)
+            return page(request, "freeze.html", status=422, shell=shell, problem=said)
+        done = await holds.freeze(db, by=session_of(request).name, reason=reason)
+        await _record(request, db, "freeze all", reason, done=done)
+    raise web.HTTPSeeOther("/schedules")
+
+
+@requires("schedules.freeze")
+async def thaw(request: web.Request) -> web.Response:
+    """End the freeze; what was due meanwhile is not caught up."""
+    async with writing(request) as db:
+        done = await holds.thaw(db)
+        await _record(request, db, "end the freeze", None, done=done)
+    raise web.HTTPSeeOther("/schedules")
+
+
+async def _record(
+    request: web.Request, db: Connection, action: str, reason: str | None, *, done: bool
+) -> None:
+    await access.record(
+        db,
+        actor=session_of(request).name,
+        action=action,
+        address=request.remote or "",
+        reason=reason,
+        result="ok" if done else "conflict",
+    )
+
+
+ROUTES = [
+    web.post("/schedules/{name}/skip", skip),
+    web.post("/schedules/{name}/unskip", unskip),
+    web.get("/freeze", ask_freeze),
+    web.post("/freeze", freeze),
+    web.post("/thaw", thaw),
+]
