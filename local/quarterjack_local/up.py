@@ -13,6 +13,7 @@ from quarterjack.database import Address
 from quarterjack_local import state
 from quarterjack_local.supervisor import Service, Voice, announce, stop_in_order
 
+LINK_EVERY = 600.0
 ORDER = ("admin", "scheduler", "worker")
 GRACE = {"admin": 2.0, "scheduler": 2.0, "worker": 4.0}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -93,6 +94,7 @@ class Up:
         state.write(self._path, content)
 
     async def _greet(self) -> None:
+        """Announce the page once it answers, and keep a link in up.json that can still be used."""
         while not (await self._lives() and await self._make_link()):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.2)
         self._write()
@@ -103,6 +105,10 @@ class Up:
         )
         rule = "─" * (max(map(len, lines)) + 2)
         announce("\n".join(("", rule, *lines, rule, "")))
+        while True:
+            await asyncio.sleep(LINK_EVERY)
+            if await self._make_link():
+                self._write()
 
     async def _lives(self) -> bool:
         """Ask the admin's /live; without a thread, as services are forked meanwhile."""
@@ -118,11 +124,13 @@ class Up:
         return b" 200 " in status
 
     async def _make_link(self) -> bool:
+        """Ask for a link; the old one is kept when there is no answer."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "quarterjack_admin"),
             *("sign-in-link", "--base-url", self._admin_url),
             stdout=asyncio.subprocess.PIPE,
         )
         said, _ = await process.communicate()
-        self._sign_in_url = said.decode().strip()
+        if process.returncode == 0:
+            self._sign_in_url = said.decode().strip()
         return process.returncode == 0
