@@ -24,7 +24,8 @@ SAID = (QuarterjackError, PostgresFailed, DatabaseRefused, state.Unusable)
 
 def main() -> None:
     """Run the command line."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     parser = _parser()
     options, rest = parser.parse_known_args()
     if options.run is _psql:

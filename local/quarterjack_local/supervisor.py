@@ -36,7 +36,6 @@ class Service:
     env: Mapping[str, str]
     grace: float = 4.0
     pid: int | None = None
-    starts: int = 0
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -65,7 +64,7 @@ class Service:
         async with _pipe() as (reader, output):
             process = await self._start(output)
             os.close(output)
-            self.pid, self.starts = process.pid, self.starts + 1
+            self.pid = process.pid
             changed()
             relay = asyncio.create_task(self._relay(reader, say))
             try:
