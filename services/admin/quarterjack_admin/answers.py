@@ -46,6 +46,12 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), clipboard-read=()",
 }
+UNSTORABLE = "It holds characters or numbers that Postgres cannot store. Nothing was changed."
+REFUSALS = {
+    404: ("Not found", "There is no such page."),
+    405: ("Not so", "This address does not take that kind of request."),
+    413: ("Too large", "That is too much to take."),
+}
 HSTS = "max-age=31536000; includeSubDomains"
 
 
@@ -64,58 +70,46 @@ async def answer(request: web.Request, handler: Next) -> web.StreamResponse:
     """Turn whatever goes wrong into a page that says so."""
     try:
         return await handler(request)
-    except Denied as error:
-        return page(request, "error.html", status=403, title="Not allowed", said=error.what)
-    except web.HTTPNotFound as error:
-        said = error.text if error.reason == "Gone" else "There is no such page."
-        return page(request, "error.html", status=404, title="Not found", said=said)
-    except web.HTTPMethodNotAllowed:
-        return page(
-            request,
-            "error.html",
-            status=405,
-            title="Not so",
-            said="This address does not take that kind of request.",
-        )
-    except web.HTTPRequestEntityTooLarge:
-        return page(
-            request, "error.html", status=413, title="Too large", said="That is too much to take."
-        )
-    except web.HTTPTooManyRequests as error:
-        wait = error.headers["Retry-After"]
-        return page(
-            request,
-            "error.html",
-            status=429,
-            headers={"Retry-After": wait},
-            title="Too many at once",
-            said=f"Nothing was done. Wait {wait} s, then try again.",
-        )
+    except web.HTTPClientError as error:
+        return _refuse(request, error)
     except web.HTTPException:
         raise
     except (asyncpg.DataError, UnicodeError):
-        said = "It holds characters or numbers that Postgres cannot store. Nothing was changed."
-        return page(request, "error.html", status=400, title="Cannot be read", said=said)
+        return _say(request, 400, "Cannot be read", UNSTORABLE)
     except AWAY as error:
         log.warning("the database is away: %s", type(error).__name__)
         again = {"Refresh": "3"} if request.method == "GET" else {}
-        return page(
-            request,
-            "away.html",
-            status=503,
-            headers={"Retry-After": "2", **again},
-            slow=isinstance(error, asyncpg.QueryCanceledError),
-        )
+        slow = isinstance(error, asyncpg.QueryCanceledError)
+        headers = {"Retry-After": "2", **again}
+        return page(request, "away.html", status=503, headers=headers, slow=slow)
     except Exception:
         id = secrets.token_hex(6)
         log.exception("request %s failed: %s %s", id, request.method, request.path)
-        return page(
-            request,
-            "error.html",
-            status=500,
-            title="That failed",
-            said=f"It is in the log of this admin as request {id}.",
-        )
+        said = f"It is in the log of this admin as request {id}."
+        return _say(request, 500, "That failed", said)
+
+
+def _refuse(request: web.Request, error: web.HTTPClientError) -> web.Response:
+    if isinstance(error, Denied):
+        return _say(request, 403, "Not allowed", error.what)
+    if isinstance(error, web.HTTPTooManyRequests):
+        wait = error.headers["Retry-After"]
+        said = f"Nothing was done. Wait {wait} s, then try again."
+        return _say(request, 429, "Too many at once", said, {"Retry-After": wait})
+    if isinstance(error, web.HTTPNotFound) and error.reason == "Gone":
+        return _say(request, 404, "Not found", error.text or "")
+    title, said = REFUSALS.get(error.status, ("Not so", error.reason))
+    return _say(request, error.status, title, said)
+
+
+def _say(
+    request: web.Request,
+    status: int,
+    title: str,
+    said: str,
+    headers: dict[str, str] | None = None,
+) -> web.Response:
+    return page(request, "error.html", status=status, headers=headers, title=title, said=said)
 
 
 @web.middleware
@@ -130,7 +124,12 @@ async def trace(request: web.Request, handler: Next) -> web.StreamResponse:
         return await handler(request)
     with telemetry.span(f"{request.method} {path}", kind="server") as span:
         request[TRACEPARENT] = span.traceparent
-        response = await handler(request)
-        if response.status >= 500:
-            span.error = f"HTTP {response.status}"
-        return response
+        try:
+            response = await handler(request)
+        except web.HTTPRedirection as error:
+            moved = error
+        else:
+            if response.status >= 500:
+                span.error = f"HTTP {response.status}"
+            return response
+    raise moved
