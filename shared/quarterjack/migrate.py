@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 DIRECTORY = Path(__file__).parent / "migrations"
 OPTIONAL = ("telemetry",)
+LONGEST_WAIT = 10
 NO_TRANSACTION = "-- migrate: no transaction"
 
 
@@ -126,6 +127,7 @@ async def _run(connection: "asyncpg.Connection[asyncpg.Record]", migration: Migr
         await migrations.record(connection, migration.name, migration.digest)
         return
     async with connection.transaction():
+        await migrations.limit_waits(connection, seconds=LONGEST_WAIT)
         await connection.execute(migration.script)
         await migrations.record(connection, migration.name, migration.digest)
 
@@ -139,6 +141,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         asyncio.run(_main(options))
+    except asyncpg.LockNotAvailableError:
+        sys.exit(
+            f"quarterjack-migrate: a table was in use for longer than {LONGEST_WAIT} s; nothing of this file was "
+            "applied. End the long transactions on it, or try again"
+        )
     except (QuarterjackError, asyncpg.PostgresError) as error:
         hint = getattr(error, "hint", None)
         sys.exit(f"quarterjack-migrate: {error}" + (f"\n{hint}" if hint else ""))

@@ -39,3 +39,8 @@ async def applied(db: Database) -> dict[str, str]:
 async def record(db: Database, name: str, digest: str) -> None:
     """Note that a migration was applied."""
     await db.execute("INSERT INTO qj_migrations (name, digest) VALUES ($1, $2)", name, digest)
+
+
+async def limit_waits(db: Database, *, seconds: int) -> None:
+    """Let the statements of this transaction wait for a lock no longer than this."""
+    await db.execute("SELECT set_config('lock_timeout', $1, true)", f"{seconds}s")
