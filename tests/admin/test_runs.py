@@ -3,12 +3,15 @@
 import asyncio
 import re
 import secrets
+from contextlib import AsyncExitStack
 
 import pytest
 
 from quarterjack import Unique
 from quarterjack_admin.pages import runs
-from tests.admin.conftest import Admin, Visitor
+from tests.admin.conftest import Admin, Visitor, serve
+from tests.conftest import TestDatabase
+from tests.waiting import until
 
 SCHEDULE = """
 INSERT INTO qj_schedules (name, worker, cron, queue, args, tags, uniqueness)
@@ -302,3 +305,25 @@ async def test_acting_too_often_is_slowed_down(admin: Admin) -> None:
 
     assert {page.status for page in answers[:60]} == {404}
     assert answers[-1].status == 429
+
+
+async def test_a_redirect_after_an_action_is_no_failure(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUARTERJACK_TELEMETRY", "on")
+    await database.pool.execute(SCHEDULE, None)
+    async with AsyncExitStack() as stack:
+        visitor = await (await serve(database, stack)).signed_in()
+        await _run(visitor)
+        span = await until(
+            lambda: database.pool.fetchrow(
+                "SELECT status_code, status_message, trace_id FROM otel_traces"
+                " WHERE name = 'POST /schedules/{name}/run'"
+            )
+        )
+
+    assert span is not None
+    assert (span["status_code"], span["status_message"]) == (1, "")
+    assert span["trace_id"] in await database.pool.fetchval(
+        "SELECT meta ->> 'traceparent' FROM oban_jobs"
+    )

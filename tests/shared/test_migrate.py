@@ -173,3 +173,23 @@ async def _definition(database: TestDatabase) -> list[tuple[str, ...]]:
         """
     )
     return [tuple(row) for row in rows]
+
+
+async def test_a_table_in_use_is_not_waited_for_long(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "LONGEST_WAIT", 1)
+    await database.pool.execute(
+        """
+        DROP TRIGGER qj_ring ON oban_jobs;
+        DROP FUNCTION qj_ring_inserts;
+        DROP TABLE qj_job_types, qj_producers;
+        DELETE FROM qj_migrations WHERE name = '0003_working'
+        """
+    )
+    async with database.pool.acquire() as other, other.transaction():
+        await other.execute("LOCK TABLE oban_jobs IN ROW EXCLUSIVE MODE")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await migrate.apply(database.address, optional=migrate.OPTIONAL)
+
+    assert await migrate.apply(database.address, optional=migrate.OPTIONAL) == ["0003_working"]
