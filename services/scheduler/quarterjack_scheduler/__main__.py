@@ -14,6 +14,10 @@ SETTINGS = """settings, all by environment:
   QUARTERJACK_KEEP_COMPLETED          age and count of completed jobs to keep, default "7d 1000000"
   QUARTERJACK_KEEP_CANCELLED          the same for cancelled ones, default "30d 1000000"
   QUARTERJACK_KEEP_DISCARDED          the same for discarded ones, default "90d 1000000"
+  QUARTERJACK_ALERT_WEBHOOK, _FILE    POST alerts as JSON to this address
+  QUARTERJACK_ALERT_EMAIL_TO, _FROM   mail alerts to these addresses (comma between), from this one
+  QUARTERJACK_SMTP_URL, _FILE         through this server: smtp://user:password@host:587 or smtps://host
+  QUARTERJACK_PUBLIC_URL              the admin, for links in alerts
   QUARTERJACK_TELEMETRY               on writes spans to otel_traces
   QUARTERJACK_LOG, _LOG_LEVEL         text or json; debug, info, warning or error
 """

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from quarterjack.database import LOST, Connection, Pool, ask
-from quarterjack.queries import jobs, lease, prune, traces, upkeep
+from quarterjack.queries import deliveries, jobs, lease, prune, traces, upkeep
 from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.election import Election
 from quarterjack_scheduler.retention import Retention
@@ -151,6 +151,7 @@ class Pruner:
             log.info("pruned %d jobs and %d ledger lines", sum(deleted), ledger)
         await lease.forget_silent_peers(db)
         await upkeep.forget_dead_producers(db)
+        await deliveries.prune(db, age=LEDGER_AGE)
         if self._own_traces:
             await traces.prune(db)
         return 0.1 if PRUNE_LIMIT in (*deleted, ledger) else PRUNE_EVERY
