@@ -87,9 +87,12 @@ async def connect(
 
 @asynccontextmanager
 async def open_pool(
-    address: Address, *, name: str, size: int = 5, patience: float = 0.0
+    address: Address, *, name: str, size: int = 5, patience: float = 0.0, reset: bool = True
 ) -> AsyncIterator[Pool]:
-    """Open a pool; with `patience` seconds, wait that long for a server that is not there yet."""
+    """Open a pool; with `patience` seconds, wait that long for a server that is not there yet.
+
+    Without `reset`, which costs a round trip for each use, users must leave no state of the session behind.
+    """
     pool = None
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type(UNREACHABLE),
@@ -107,6 +110,7 @@ async def open_pool(
                 statement_cache_size=_cache_size(),
                 server_settings=_settings(address, name),
                 init=_prepare,
+                reset=None if reset else _leave,
             )
     assert pool is not None
     try:
@@ -114,6 +118,10 @@ async def open_pool(
         yield pool
     finally:
         pool.terminate()
+
+
+async def _leave(_: Any) -> None:
+    """Hand a connection to its next user as it is."""
 
 
 async def answered(

@@ -81,6 +81,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
         name=f"quarterjack-admin {config.node}",
         size=POOL_SIZE,
         patience=PATIENCE,
+        reset=False,
     ) as pool:
         await migrate.check(pool)
         app[POOL] = pool

@@ -38,7 +38,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
     stopping, condemned = stop_event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     async with (
-        open_pool(address, name=name, size=POOL_SIZE, patience=PATIENCE) as pool,
+        open_pool(address, name=name, size=POOL_SIZE, patience=PATIENCE, reset=False) as pool,
         open_pool(address, name=f"{name} jobs", size=HANDLER_POOL_SIZE) as handlers_pool,
     ):
         await migrate.check(pool)
