@@ -27,7 +27,7 @@ async def serve() -> int:
     told = alert_channels.from_environment()
     stopping = stop_event()
     name = f"quarterjack-scheduler {node}"
-    async with open_pool(address, name=name, size=6, patience=PATIENCE) as pool:
+    async with open_pool(address, name=name, size=6, patience=PATIENCE, reset=False) as pool:
         await migrate.check(pool)
         loop = asyncio.get_running_loop()
         telemetry = Telemetry("quarterjack-scheduler", node)
