@@ -14,6 +14,7 @@ from quarterjack_admin.events import Hub
 from quarterjack_admin.keys import CONFIG, HUB, LIMITS, PASSWORDS, POOL, TELEMETRY
 from quarterjack_admin.limits import Limits
 from quarterjack_admin.pages import (
+    backfill,
     catalogue,
     cluster,
     edit,
@@ -37,6 +38,7 @@ LARGEST_BODY = 256 * 1024
 PATIENCE = 60.0
 POOL_SIZE = 5
 PAGES = (
+    backfill,
     catalogue,
     cluster,
     edit,

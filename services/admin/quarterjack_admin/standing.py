@@ -95,6 +95,8 @@ def trigger(job: Job) -> str:
     """Say what made a job."""
     if job.meta.get("trigger") == "manual":
         return f"Run now, {job.meta.get('triggered_by') or 'someone'}"
+    if job.meta.get("trigger") == "backfill":
+        return f"backfill {job.meta.get('backfill_id')}"
     return "schedule" if job.meta.get("cron") else "application"
 
 

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from quarterjack.database import Connection
 from quarterjack.model import Schedule
-from quarterjack.queries import cluster, runs, schedules
+from quarterjack.queries import backfills, cluster, runs, schedules
 from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
 from quarterjack_admin.paging import Page, read_number
@@ -18,6 +18,7 @@ from quarterjack_admin.render import look_around, page
 from quarterjack_admin.words import clock
 
 PAGE = 20
+BACKFILLS = 5
 CHART = 60
 CHANGES = 20
 FOLLOWED = (
@@ -66,6 +67,7 @@ async def show(request: web.Request) -> web.Response:
         versions = await schedules.versions(db, schedule.id, limit=CHANGES + 1)
         job_type = await schedules.job_type(db, schedule.worker)
         lease = await cluster.lease(db)
+        filled = await backfills.of_schedule(db, schedule.id, limit=BACKFILLS)
     meaning = standing.meaning(schedule)
     coming = preview(schedule.cron, schedule.timezone, schedule.dst, shell.now)
     return page(
@@ -83,6 +85,7 @@ async def show(request: web.Request) -> web.Response:
         trigger=standing.trigger,
         listed=listed,
         missed=missed,
+        backfills=filled,
         changes=_changes(versions),
         job_type=job_type,
         args=redact(schedule.args, job_type.redacted if job_type else ()),
