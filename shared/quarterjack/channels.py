@@ -6,7 +6,7 @@ are hints: each receiver also looks for itself.
 | channel        | payload                                   | rung by                         |
 | oban_insert    | {"queue": q}                              | whoever inserts available jobs  |
 | oban_signal    | {"action": ..., "queue": q, "ident": i}   | whoever steers queues           |
-| qj_schedules   | {"id": n, "version": v}                   | an edit of a schedule (trigger) |
+| qj_schedules   | {"id": n, "version": v}                   | an edit (trigger), a backfill   |
 | qj_due         | {}                                        | inserts due within a second     |
 | qj_scheduler   | {"action": "resigned"|"elected"|"applied"}| the leader                      |
 """
