@@ -100,6 +100,7 @@ async def raise_late(db: Database, *, channels: Sequence[str], limit: int) -> li
             s.expected_within IS NOT NULL
             AND s.paused_at IS NULL
             AND s.last_tick_at > coalesce(c.completed_at, '-infinity')
+            AND coalesce(c.completed_at, s.planned_from) < clock_timestamp() - s.expected_within
         ),
         raised AS (
           INSERT INTO qj_alerts (schedule_id, schedule, tick_at, kind, message)
