@@ -106,11 +106,14 @@ class Server:
         with self._turn():
             if self.running() is None:
                 return
-            stop = ("pg_ctl", "stop", "-D", str(self.data), "-s", "-m")
-            try:
-                self._run(*stop, mode, "-t", str(within))
-            except PostgresFailed:
-                self._run(*stop, "immediate")
+            if not self._try_stop(mode, within) and not self._try_stop("immediate", 60):
+                raise PostgresFailed(f"the server in {self.data} does not stop")
+
+    def _try_stop(self, mode: str, within: int) -> bool:
+        """Ask it to stop; True if it is gone, also when it went just after pg_ctl had given up."""
+        with contextlib.suppress(PostgresFailed):
+            self._run("pg_ctl", "stop", "-D", str(self.data), "-s", "-m", mode, "-t", str(within))
+        return self.running() is None
 
     def kill(self) -> None:
         """SIGKILL the postmaster, as a crash would."""
