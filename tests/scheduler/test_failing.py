@@ -14,7 +14,7 @@ PAUSED = "SELECT paused_by, paused_reason, updated_by, version FROM qj_schedules
 
 async def fails(database: TestDatabase, *states: str, max_failures: int | None = 3) -> int:
     """A schedule whose runs ended in these states, the newest last; the last job's id."""
-    await add_schedule(database.pool, max_failures=max_failures)
+    await add_schedule(database.pool, expected_within=None, max_failures=max_failures)
     return [await add_job(database.pool, state, ago=HOUR) for state in states][-1]
 
 
