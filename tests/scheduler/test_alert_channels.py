@@ -26,6 +26,7 @@ ADDRESSES = {
     "QUARTERJACK_ALERT_EMAIL_FROM": "q@example.org",
 }
 SOON = "UPDATE qj_alert_deliveries SET next_attempt_at = now() WHERE delivered_at IS NULL"
+DELIVERED = "SELECT bool_and(delivered_at IS NOT NULL) FROM qj_alert_deliveries"
 Sink = WebSink | MailSink
 
 
@@ -62,6 +63,7 @@ async def test_an_alert_and_its_end_are_posted(database: TestDatabase) -> None:
     async with web_sink() as web:
         async with telling(database.pool, webhook(web.url)):
             await until(lambda: has(web, 1))
+            await until(lambda: database.pool.fetchval(DELIVERED))
         await add_job(database.pool, "completed")
         async with telling(database.pool, webhook(web.url)):
             await until(lambda: has(web, 2))

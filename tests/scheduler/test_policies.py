@@ -88,6 +88,18 @@ async def test_runs_of_other_schedules_are_left_alone(database: TestDatabase) ->
     )
 
 
+@pytest.mark.parametrize("overlap", ["skip", "one_pending", "cancel_previous"])
+async def test_the_jobs_of_a_backfill_are_in_nobodys_way(
+    database: TestDatabase, overlap: str
+) -> None:
+    await ready(database, overlap=overlap)
+    job = await add_job(database, "available", trigger="backfill")
+
+    assert (await outcome(database)).outcome == "enqueued"
+    kept = "SELECT state = 'available' FROM oban_jobs WHERE id = $1"
+    assert await database.pool.fetchval(kept, job)
+
+
 @pytest.mark.parametrize(
     ("overlap", "enqueued"),
     [("allow", [0, 1, 2]), ("skip", [0]), ("one_pending", [0]), ("cancel_previous", [2])],

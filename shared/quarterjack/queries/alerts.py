@@ -34,8 +34,10 @@ async def note_completions(db: Database) -> None:
         FROM oban_jobs AS j
         JOIN qj_schedules AS s ON s.name = j.meta ->> 'cron_name'
         WHERE
-          j.state = 'completed'
+          EXISTS (SELECT FROM qj_schedules WHERE expected_within IS NOT NULL OR max_failures IS NOT NULL)
+          AND j.state = 'completed'
           AND j.meta ? 'cron_name'
+          AND j.meta ->> 'trigger' IS DISTINCT FROM 'backfill'
           AND j.completed_at <= timezone('UTC', clock_timestamp())
           AND j.completed_at > coalesce(
             (
@@ -220,6 +222,7 @@ async def pause_failing(db: Database, *, channels: Sequence[str]) -> list[Alert]
               WHERE
                 meta ? 'cron_name'
                 AND meta ->> 'cron_name' = s.name
+                AND meta ->> 'trigger' IS DISTINCT FROM 'backfill'
                 AND state IN ('completed', 'cancelled', 'discarded')
               ORDER BY id DESC
               LIMIT s.max_failures

@@ -171,6 +171,7 @@ async def strike(
               AND (g.overlap = 'skip' OR (g.overlap = 'one_pending' AND j.state <> 'executing'))
               AND j.meta ? 'cron_name'
               AND j.meta ->> 'cron_name' = g.name
+              AND j.meta ->> 'trigger' IS DISTINCT FROM 'backfill'
               AND j.state IN ('suspended', 'available', 'scheduled', 'executing', 'retryable')
             LIMIT 1
           ) AS live ON true
@@ -183,6 +184,7 @@ async def strike(
             d.outcome = 'enqueued'
             AND d.overlap = 'cancel_previous'
             AND j.meta ? 'cron_name'
+            AND j.meta ->> 'trigger' IS DISTINCT FROM 'backfill'
             AND j.state IN ('suspended', 'available', 'scheduled', 'executing', 'retryable')
           ORDER BY j.id
           FOR UPDATE OF j
