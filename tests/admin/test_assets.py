@@ -86,7 +86,7 @@ def test_a_distance_in_words() -> None:
     ],
 )
 def test_the_preview_warns_of_changing_clocks(dst: str, gap: str, fold: str) -> None:
-    spring, autumn = preview("30 2 * * *", "Europe/Prague", dst, NOW).cautions
+    spring, autumn = preview("30 2 * * *", "Europe/Prague", dst, NOW, name="s").cautions
 
     assert spring.startswith("On 28 Mar 2027 clocks go from 02:00 to 03:00")
     assert gap in spring
@@ -96,7 +96,7 @@ def test_the_preview_warns_of_changing_clocks(dst: str, gap: str, fold: str) -> 
 
 @pytest.mark.parametrize("expression", ["30 4 * * *", "*/15 * * * *", "30 */2 * * *"])
 def test_the_preview_does_not_warn_without_need(expression: str) -> None:
-    assert preview(expression, "Europe/Prague", "once", NOW).cautions == []
+    assert preview(expression, "Europe/Prague", "once", NOW, name="s").cautions == []
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_the_preview_does_not_warn_without_need(expression: str) -> None:
     ["", "* " * 5_000, "1" * 5_000, "\0", "9-1 * * * *", "*/0 * * * *", "R R * * *", "🕐 * * * *"],
 )
 def test_the_preview_of_anything_is_an_answer(text: str) -> None:
-    assert preview(text, "Etc/UTC", "once", NOW).error
-    assert preview("* * * * *", text, text, NOW).error
+    assert preview(text, "Etc/UTC", "once", NOW, name="s").error
+    assert preview("* * * * *", text, text, NOW, name="s").error
 
 
 def test_secrets_are_hidden_and_restored() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from datetime import timedelta
 from html import unescape
 
@@ -19,6 +20,7 @@ INSERT INTO qj_job_types (worker, args_schema, redacted, registered_by, queue)
 VALUES ('count', $1, '{account}', 'worker-1', 'sums')
 """
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "additionalProperties": True}
+LEAD = re.compile(r'class="lead">([^<]+)')
 SECRETS = {"n": 1, "api_token": "s3cr3t-1", "account": "s3cr3t-2", "url": "db://u:s3cr3t-3@h/x"}
 
 
@@ -363,3 +365,24 @@ async def test_all_schedules_are_frozen_and_let_go(admin: Admin) -> None:
         )
         == 2
     )
+
+
+@pytest.mark.parametrize(
+    ("cron", "said"),
+    [("every 90 seconds", "Every 90 seconds"), ("H H * * *", "every day")],
+)
+async def test_intervals_and_hashed_numbers_are_schedules_too(
+    admin: Admin, cron: str, said: str
+) -> None:
+    await seed(admin.database)
+    visitor = await admin.signed_in()
+    typed = {"cron": cron, "timezone": "Etc/UTC", "dst": "once", "name": "nightly"}
+    await visitor.get("/schedules/nightly/edit")
+    preview = await visitor.post("/preview", typed)
+
+    saved = await visitor.post("/schedules/nightly/edit", await edit(visitor, cron=cron))
+
+    assert said in preview.text
+    assert saved.path == "/schedules/nightly"
+    assert LEAD.findall(preview.html) == LEAD.findall(saved.html)
+    assert await admin.database.pool.fetchval("SELECT cron FROM qj_schedules") == cron

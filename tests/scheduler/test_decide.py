@@ -1,5 +1,6 @@
 """What becomes of due ticks, from the watermark and the clock alone."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -230,3 +231,17 @@ def test_what_is_sent_tells_the_tick_and_its_schedule() -> None:
     assert row["meta"]["qj_unique"] == unique.key(worker="w", queue="q", args={})
     assert row["unique_period"] == "3600.0 s"
     assert to_move(verdict)["expected_at"] == NOON.isoformat()
+
+
+def test_an_interval_is_decided_like_any_other() -> None:
+    verdict = decide(due(cron="every 90 seconds", catchup="all"), NOON + 4 * MINUTE)
+
+    assert [d.tick_at for d in verdict.decisions] == [NOON + n * 90 * SECOND for n in range(3)]
+    assert verdict.next_run_at == NOON + 270 * SECOND
+
+
+def test_hashed_numbers_are_those_of_the_schedules_name() -> None:
+    first, second = (decide(due(cron="H H * * *", name=name), NOON) for name in ("a", "b"))
+
+    assert first.next_run_at != second.next_run_at
+    assert decide(due(cron="H H * * *", name="a"), NOON) == replace(first, due=first.due)

@@ -110,7 +110,7 @@ class ScheduleForm(BaseModel):
     @field_validator("cron")
     @classmethod
     def _check_cron(cls, value: str) -> str:
-        cron.parse(value)
+        cron.read(value, seed="any")
         return value
 
     def columns(self) -> dict[str, Any]:

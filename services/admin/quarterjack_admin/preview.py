@@ -10,6 +10,7 @@ from itertools import islice, pairwise
 
 from quarterjack import cron
 
+Expression = cron.Cron | cron.Interval
 SHOWN = 10
 LOOK_AHEAD = timedelta(days=400)
 OFTEN = timedelta(minutes=1)
@@ -40,14 +41,14 @@ class Preview:
     error: str | None = None
 
 
-def preview(expression: str, zone_name: str, dst: str, now: datetime) -> Preview:
-    """Look ahead from `now`; never raises."""
+def preview(expression: str, zone_name: str, dst: str, now: datetime, *, name: str) -> Preview:
+    """Look ahead from `now` for a schedule of this name; never raises."""
     try:
         zone = cron.zone(zone_name)
     except cron.CronError as error:
         return Preview(field="timezone", error=str(error))
     try:
-        parsed = cron.parse(expression)
+        parsed = cron.read(expression, name)
     except cron.CronError as error:
         return Preview(field="cron", error=str(error))
     dst = dst if dst in cron.DST_POLICIES else "once"
@@ -66,7 +67,7 @@ def preview(expression: str, zone_name: str, dst: str, now: datetime) -> Preview
     )
 
 
-def _rate(parsed: cron.Cron, zone: tzinfo, dst: str, now: datetime) -> str:
+def _rate(parsed: Expression, zone: tzinfo, dst: str, now: datetime) -> str:
     """Say how often it runs, counting at most MANY ticks."""
     for span, name in (
         (timedelta(hours=1), "hour"),
@@ -87,14 +88,14 @@ def _count(ticks: Iterator[datetime], limit: int) -> int:
 
 
 def _cautions(
-    parsed: cron.Cron, zone: tzinfo, dst: str, now: datetime, coming: Sequence[Coming]
+    parsed: Expression, zone: tzinfo, dst: str, now: datetime, coming: Sequence[Coming]
 ) -> list[str]:
     said = []
     if coming and coming[0].at - now > YEAR:
         said.append("The first run is more than a year away.")
     if any(each.gap is not None and each.gap < OFTEN for each in coming):
         said.append("Runs more than once a minute.")
-    if not parsed.fields.any_hour:
+    if isinstance(parsed, cron.Cron) and not parsed.fields.any_hour:
         notes = (_around(parsed, zone, dst, change) for change in _changes(zone, now))
         said += [note for note in notes if note]
     return said

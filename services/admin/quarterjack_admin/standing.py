@@ -57,7 +57,7 @@ class Chart:
 def meaning(schedule: Schedule) -> Meaning:
     """Read the cron of a schedule, which another program may have written."""
     try:
-        parsed, zone = cron.parse(schedule.cron), cron.zone(schedule.timezone)
+        parsed, zone = cron.read(schedule.cron, schedule.name), cron.zone(schedule.timezone)
     except cron.CronError as error:
         return Meaning(words="Cannot be read", zone=None, error=str(error))
     return Meaning(words=parsed.describe(), zone=zone)

@@ -97,7 +97,7 @@ def next_ticks(row: Running) -> tuple[list[datetime], datetime | None]:
     if row.cron is None or row.timezone is None or row.dst is None:
         raise ValueError("the version of its schedule that it was asked for is gone")
     number = max(1, row.per_minute // 60)
-    parsed, zone = cron.parse(row.cron), cron.zone(row.timezone)
+    parsed, zone = cron.read(row.cron, row.name), cron.zone(row.timezone)
     found = list(islice(parsed.ticks(row.next_tick_at, row.to_at, zone, row.dst), number + 1))
     if not found:
         raise ValueError("its calendar has no tick left, though the dry run counted more")

@@ -56,7 +56,7 @@ def decide(due: Due, now: datetime) -> Verdict:
     same evaluator, and it is what the compare-and-set checks.
     """
     zone = cron.zone(due.timezone)
-    parsed = cron.parse(due.cron)
+    parsed = cron.read(due.cron, due.name)
     upcoming = parsed.next_after(now, zone, due.dst)
     late_from = max(due.next_run_at, now - GRACE)
     late = list(parsed.ticks(late_from, now, zone, due.dst))
@@ -85,7 +85,7 @@ def decide(due: Due, now: datetime) -> Verdict:
 class Span:
     """The ticks of one schedule from an instant that is a tick to another, bounds included."""
 
-    parsed: cron.Cron
+    parsed: cron.Cron | cron.Interval
     zone: Any
     dst: str
     start: datetime

@@ -246,7 +246,7 @@ def _log(name: str, tick: ticks.Struck) -> None:
 def _plan(row: plans.Unplanned) -> dict[str, Any]:
     first, reason = None, None
     try:
-        parsed, zone = cron.parse(row.cron), cron.zone(row.timezone)
+        parsed, zone = cron.read(row.cron, row.name), cron.zone(row.timezone)
         if not row.paused:
             first = parsed.next_after(row.planned_from, zone, row.dst)
             reason = None if first else "the calendar has no tick left for it"

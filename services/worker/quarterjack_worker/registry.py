@@ -39,7 +39,7 @@ class DefaultSchedule:
                 f"a schedule's name is {self.name!r:.60}: use at most 127 of A-Z a-z 0-9 _ . : - "
                 "and begin with a letter or digit"
             )
-        cron.parse(self.cron)
+        cron.read(self.cron, self.name)
         cron.zone(self.timezone)
         if self.catchup not in ("skip", "last", "all"):
             raise JobTypeInvalid(f"catchup is {self.catchup!r}: choose skip, last or all")

@@ -130,7 +130,7 @@ def read_order(typed: Mapping[str, str], now: datetime) -> tuple[Order | None, d
 def dry_run(schedule: Schedule, order: Order, errors: dict[str, str]) -> DryRun | None:
     """Count the ticks of the range; None, and what is wrong among `errors`, if it cannot be backfilled."""
     try:
-        parsed, zone = cron.parse(schedule.cron), cron.zone(schedule.timezone)
+        parsed, zone = cron.read(schedule.cron, schedule.name), cron.zone(schedule.timezone)
     except cron.CronError as error:
         errors["from"] = f"the schedule cannot be read: {error}"
         return None

@@ -49,6 +49,7 @@ async def look_ahead(request: web.Request) -> web.Response:
         str(given.get("timezone", ""))[:100],
         str(given.get("dst", "")),
         now,
+        name=str(given.get("name", ""))[:127],
     )
     return page(request, "_preview.html", coming=coming, now=now)
 
@@ -118,6 +119,8 @@ def form_page(
     job_type: JobType | None,
     typed: dict[str, str],
     errors: dict[str, str],
+    *,
+    name: str,
     **context: Any,
 ) -> web.Response:
     """Render a page with the fields of a schedule and what they mean."""
@@ -132,7 +135,7 @@ def form_page(
         labels=LABELS,
         presets=PRESETS,
         zones=sorted(zone_names()),
-        coming=preview(typed["cron"], typed["timezone"], typed["dst"], shell.now),
+        coming=preview(typed["cron"], typed["timezone"], typed["dst"], shell.now, name=name),
         now=shell.now,
         properties=forms.properties_of(job_type),
         **context,
@@ -158,6 +161,7 @@ async def _form(
         job_type,
         typed,
         errors or {},
+        name=schedule.name,
         schedule=schedule,
         reason=reason,
         base=base or schedule.version,

@@ -109,6 +109,7 @@ async def _form(
         job_type,
         typed,
         errors,
+        name=typed["name"],
         workers=workers,
         reason=reason,
         name_rule=NAME_RULE,

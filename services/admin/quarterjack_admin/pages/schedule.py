@@ -69,7 +69,7 @@ async def show(request: web.Request) -> web.Response:
         lease = await cluster.lease(db)
         filled = await backfills.of_schedule(db, schedule.id, limit=BACKFILLS)
     meaning = standing.meaning(schedule)
-    coming = preview(schedule.cron, schedule.timezone, schedule.dst, shell.now)
+    coming = preview(schedule.cron, schedule.timezone, schedule.dst, shell.now, name=schedule.name)
     return page(
         request,
         "schedule.html",

@@ -107,7 +107,8 @@ def _cadence(job: Job) -> timedelta | None:
     if not isinstance(expression, str) or not isinstance(zone_name, str):
         return None
     try:
-        parsed, zone = cron.parse(expression), cron.zone(zone_name)
+        seed = str(job.meta.get("cron_name"))
+        parsed, zone = cron.read(expression, seed), cron.zone(zone_name)
     except cron.CronError:
         return None
     first = parsed.next_after(datetime.now(UTC), zone)
