@@ -37,7 +37,7 @@ PAGES = (
     *("/schedules", "/schedules/nightly", "/schedules/paused", "/schedules/broken", "/jobs", "/jobs/5", "/cluster"),
     *("/schedules/nightly/edit", "/schedules/nightly/run", "/schedules/nightly/pause", "/schedules/nightly/delete"),
     *("/catalogue", "/catalogue/run?worker=count", "/freeze", "/new-schedule", "/account", "/nowhere"),
-    "/schedules?q=nothing",
+    *("/schedules?q=nothing", "/schedules/nightly/backfill", "/schedules/nightly/backfill?from=x&to="),
 )  # fmt: skip
 
 

@@ -386,3 +386,18 @@ async def test_intervals_and_hashed_numbers_are_schedules_too(
     assert saved.path == "/schedules/nightly"
     assert LEAD.findall(preview.html) == LEAD.findall(saved.html)
     assert await admin.database.pool.fetchval("SELECT cron FROM qj_schedules") == cron
+
+
+async def test_an_open_alert_is_shown_on_every_page(admin: Admin) -> None:
+    await seed(admin.database)
+    await admin.database.pool.execute(
+        "INSERT INTO qj_alerts (schedule_id, schedule, tick_at, kind, message)"
+        " SELECT id, name, now(), 'uncompleted', 'nightly: no run has completed' FROM qj_schedules"
+    )
+    visitor = await admin.signed_in()
+
+    assert "nightly: no run has completed" in (await visitor.get("/jobs")).text
+    await admin.database.pool.execute(
+        "UPDATE qj_alerts SET resolved_at = now(), resolution = 'done'"
+    )
+    assert "no run has completed" not in (await visitor.get("/jobs")).text

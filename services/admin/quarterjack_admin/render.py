@@ -11,13 +11,14 @@ from aiohttp import web
 
 import quarterjack
 from quarterjack.database import Connection
-from quarterjack.queries import cluster, holds
+from quarterjack.queries import alerts, cluster, holds
 from quarterjack.queries.access import Session
 from quarterjack_admin import assets, words
 from quarterjack_admin.keys import SESSION
 from quarterjack_admin.permissions import may
 
 ALARM_AFTER = timedelta(seconds=10)
+SHOWN_ALERTS = 3
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "quarterjack_theme"
 
@@ -82,6 +83,10 @@ async def look_around(db: Connection) -> Shell:
     if unserved:
         names = ", ".join(unserved[:5])
         alarms.append(Alarm(text=f"No worker takes jobs from {names}."))
+    alarms += [
+        Alarm(text=alert.message, link=schedule_path(alert.schedule), link_text="See the schedule")
+        for alert in await alerts.open(db, limit=SHOWN_ALERTS)
+    ]
     return Shell(now=now, alarms=alarms)
 
 
