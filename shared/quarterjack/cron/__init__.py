@@ -4,11 +4,24 @@ Pure: no clock, no database. `parse(text)` gives a `Cron`, whose ticks are absol
 takes intervals as well; a `Timing` is all that decides when a schedule runs.
 """
 
+from quarterjack.cron.blackouts import Holidays
 from quarterjack.cron.evaluator import DST_POLICIES, Cron
 from quarterjack.cron.grammar import CronError
 from quarterjack.cron.interval import Interval
 from quarterjack.cron.reading import parse, read
+from quarterjack.cron.timing import Timing
 from quarterjack.cron.words import describe
 from quarterjack.cron.zones import zone
 
-__all__ = ["DST_POLICIES", "Cron", "CronError", "Interval", "describe", "parse", "read", "zone"]
+__all__ = [
+    "DST_POLICIES",
+    "Cron",
+    "CronError",
+    "Holidays",
+    "Interval",
+    "Timing",
+    "describe",
+    "parse",
+    "read",
+    "zone",
+]

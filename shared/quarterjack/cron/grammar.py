@@ -89,9 +89,8 @@ HASHED = re.compile(r"h(?:\(([0-9]+)-([0-9]+)\))?(?:/([0-9]+))?")
 NTH = re.compile(r"([0-7]|[a-z]{3})#([0-9]+)")
 
 
-def parse_fields(expression: str, seed: str | None = None) -> Fields:
-    """Read an expression; CronError names the field and says what to write."""
-    text = checked_text(expression)
+def parse_fields(text: str, seed: str | None = None) -> Fields:
+    """Read a checked text; CronError names the field and says what to write."""
     parts = _expanded(text.lower()).split()
     if len(parts) not in (5, 6):
         raise CronError(
