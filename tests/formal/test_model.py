@@ -10,7 +10,7 @@ import pytest
 from tests.formal.page import ROOT, code, rows
 
 MODEL = ROOT / "formal" / "ticks.pml"
-COMPILE = "gcc -O1 -DSAFETY -DMEMLIM=2000 -o pan pan.c".split()
+COMPILE = ["gcc", "-O1", "-DSAFETY", "-DMEMLIM=2000", "-o", "pan", "pan.c"]
 GO_ON_AFTER_A_VIOLATION = "-c0"
 INCOMPLETE = ("Search not completed", "max search depth too small", "hit the bound")
 SECONDS = 100
