@@ -6,8 +6,9 @@ The expression matches local wall-clock times; a wall time W becomes instants so
     W exists twice (fold)       fixed hours: the first of both; with dst="both", and for `*` hours, both
     W does not exist (gap)      fixed hours: the gap's end; with dst="skip", and for `*` hours, none
 
-which is the rule of Vixie's cron for its jobs with a fixed hour. An hour field that begins with `*`, and
-`H/n`, which is `*/n` moved, follow real time under every policy.
+An hour field that begins with `*`, and `H/n`, which is `*/n` moved, follow real time under every policy.
+With fixed hours and minutes this is the rule of Vixie's cron, which lets a `*` in the minutes follow real
+time as well; here the hours decide, so that `*/15 2 * * *` runs in every night.
 """
 
 from collections.abc import Iterator

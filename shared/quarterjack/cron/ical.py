@@ -56,19 +56,24 @@ def read_holidays(text: str, *, name: str, years: range) -> Holidays:
     if not 1 <= len(years) <= MOST_YEARS or years[0] not in YEARS or years[-1] not in YEARS:
         raise CronError(f"give 1 to {MOST_YEARS} years, from {YEARS[0]} to {YEARS[-1]}", "holidays")
     days: dict[date, str] = {}
-    rules = looked_at = 0
+    for count, (day, title, begin) in enumerate(_titled_days(text, years[-1]), start=1):
+        if day.year in years:
+            known = days.get(day)
+            days[day] = title if known in (None, "", title) else _joined(known, title)
+        if len(days) > MOST_DATES or count > MOST_LOOKED_AT:
+            raise begin.refused(f"a calendar has at most {MOST_DATES} days")
+    return Holidays(name=name, days=days)
+
+
+def _titled_days(text: str, last_year: int) -> Iterator[tuple[date, str, Line]]:
+    rules = 0
     for event in _events(text):
         rules += "RRULE" in event
         if rules > MOST_RULES:
             raise event["BEGIN"].refused(f"a calendar has at most {MOST_RULES} rules")
         title = _title(event)
-        for looked_at, day in enumerate(_days(event, years[-1]), start=looked_at + 1):
-            if day.year in years:
-                known = days.get(day)
-                days[day] = title if known in (None, "", title) else _joined(known, title)
-            if len(days) > MOST_DATES or looked_at > MOST_LOOKED_AT:
-                raise event["BEGIN"].refused(f"a calendar has at most {MOST_DATES} days")
-    return Holidays(name=name, days=days)
+        for day in _days(event, last_year):
+            yield day, title, event["BEGIN"]
 
 
 def _joined(known: str, title: str) -> str:
