@@ -158,7 +158,7 @@ class Server:
                 "or set QUARTERJACK_LOCAL to another directory"
             )
         for unfinished in self.data.parent.glob(f"{self.data.name}.new-*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+            _remove(unfinished)
         fresh = Path(tempfile.mkdtemp(prefix=f"{self.data.name}.new-", dir=self.data.parent))
         if user := way_to_run(self.bin_dir).user:
             shutil.chown(fresh, user)
@@ -270,6 +270,14 @@ def _best() -> Path:
             "or set QUARTERJACK_PG_BIN to a directory with initdb"
         )
     return found[0].path
+
+
+def _remove(unfinished: Path) -> None:
+    """Remove what a killed initdb left, while its orphaned programs may still be writing."""
+    deadline = time.monotonic() + PATIENCE
+    while unfinished.exists() and time.monotonic() < deadline:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def _free(port: int) -> bool:

@@ -21,6 +21,7 @@ from asyncpg import Connection, Record
 import quarterjack
 from quarterjack import channels
 from quarterjack.database import LOST, Address, answered, connect
+from quarterjack.errors import QuarterjackError
 from quarterjack.queries import lease, notifications
 from quarterjack_scheduler.clock import boot
 
@@ -46,6 +47,10 @@ class Peer:
     @classmethod
     def named(cls, node: str) -> "Peer":
         return cls(node=node, uuid=uuid4(), pid=os.getpid(), started_at=datetime.now(UTC))
+
+
+class ElectionEnded(QuarterjackError):
+    """The thread of the election is gone; the process must end, to be started again."""
 
 
 class Election:
@@ -76,6 +81,11 @@ class Election:
         """Give the database's clock, from the last beat's offset."""
         return datetime.fromtimestamp(boot() + self._offset, UTC)
 
+    def check(self) -> None:
+        """Raise if the thread has ended by itself: without it this replica is of no use."""
+        if not self._thread.is_alive() and not self._stopping:
+            raise ElectionEnded("the election has ended by an error: see the log before this")
+
     def progressed(self) -> None:
         """Say that the tick loop has finished a pass."""
         self._progress = boot()
@@ -85,7 +95,8 @@ class Election:
 
     def wake(self) -> None:
         """Beat at once, because something was heard about the lease."""
-        self._loop.call_soon_threadsafe(self._woken.set)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._woken.set)
 
     async def stop(self) -> None:
         """Give the lease back, tell the others, end the thread."""
@@ -97,6 +108,8 @@ class Election:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._run())
+        except Exception:
+            log.exception("the election failed")
         finally:
             self._loop.close()
 

@@ -58,6 +58,7 @@ class TickLoop:
         while not stopping.is_set():
             pause = 0.2
             self._woken.clear()
+            self._election.check()
             try:
                 term, self._sick = self._election.term, False
                 if term is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from asyncpg import Connection, Record
 
 from quarterjack.database import LOST, Address, connect
+from quarterjack.errors import QuarterjackError
 from quarterjack.queries import producers
 from quarterjack.queries.producers import Producing
 
@@ -20,6 +21,10 @@ BEAT = 1.0
 PATIENCE = 2.0
 BLOCKED_AFTER = 3.0
 NAME = "Oban"
+
+
+class HeartbeatEnded(QuarterjackError):
+    """The thread of the heartbeat is gone; the process must end, to be started again."""
 
 
 class Heartbeat:
@@ -54,6 +59,8 @@ class Heartbeat:
         """Show that the event loop gets on, until cancelled."""
         while True:
             self._turn = time.monotonic()
+            if not self._thread.is_alive() and not self._stopping.is_set():
+                raise HeartbeatEnded("the heartbeat has ended by an error: see the log before this")
             await asyncio.sleep(BLOCKED_AFTER / 10)
 
     async def stop(self) -> None:
@@ -61,7 +68,10 @@ class Heartbeat:
         await asyncio.to_thread(self._thread.join, PATIENCE)
 
     def _live(self) -> None:
-        asyncio.run(self._run())
+        try:
+            asyncio.run(self._run())
+        except Exception:
+            log.exception("the heartbeat failed")
 
     async def _run(self) -> None:
         connection: Connection[Record] | None = None
