@@ -220,25 +220,21 @@ end:
   :: atomic {
        !calm && my_term && db.watermark <= TICKS ->
        i = 0;
-       do
-       :: i < FLIGHTS && request[i].sent -> i++
-       :: else -> break
+       do /* the request that it replaces is lost, if it has not been executed */
+       :: i < FLIGHTS - 1 -> i++
+       :: break
        od;
-       if
-       :: i < FLIGHTS ->
-          read(request[i], my_term, _pid);
-          do /* by its own clock, which may be wrong, any later tick may be due as well */
-          :: request[i].expected != UNPLANNED && request[i].until < TICKS -> request[i].until++
-          :: break
-          od
-       :: else
-       fi;
+       read(request[i], my_term, _pid);
+       do /* by its own clock, which may be wrong, any later tick may be due as well */
+       :: request[i].expected != UNPLANNED && request[i].until < TICKS -> request[i].until++
+       :: break
+       od;
        i = 0
      }
   od
 }
 
-/* Executes a request at any later time: once, several times, or never. */
+/* Executes what was sent at any later time: once, several times, or never. */
 active [FLIGHTS] proctype courier() {
 end:
   do
@@ -250,7 +246,6 @@ end:
        :: else
        fi
      }
-  :: d_step { MINE.sent -> forget(MINE) }
   od
 }
 
