@@ -77,11 +77,15 @@ def stretch(zone: ZoneInfo, middle: datetime, hours: int, step: timedelta = MINU
     return Stretch(start, end, shown, missing)
 
 
-@lru_cache(maxsize=400)
 def stretch_around_change(name: str, number: int) -> Stretch:
     """Give five hours before and after one of the zone's changes, counted round."""
     changes = changes_of(name)
-    return stretch(ZoneInfo(name), changes[number % len(changes)], 5)
+    return _ten_hours(name, changes[number % len(changes)])
+
+
+@lru_cache(maxsize=400)
+def _ten_hours(name: str, middle: datetime) -> Stretch:
+    return stretch(ZoneInfo(name), middle, 5)
 
 
 @lru_cache(maxsize=20)

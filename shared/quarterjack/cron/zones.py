@@ -3,7 +3,7 @@
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
-from quarterjack.cron.grammar import CronError
+from quarterjack.cron.grammar import CronError, shown
 
 
 @lru_cache(maxsize=1024)
@@ -11,7 +11,7 @@ def zone(name: str) -> ZoneInfo:
     """Give the zone; CronError for a name that the tz database does not hold."""
     if not isinstance(name, str) or name not in zone_names():
         raise CronError(
-            f"{str(name)[:60]!r} is no time zone: give an IANA name such as Europe/Berlin or Etc/UTC",
+            f"{shown(str(name))} is no time zone: give an IANA name such as Europe/Berlin or Etc/UTC",
             "timezone",
         )
     return ZoneInfo(name)
