@@ -116,25 +116,28 @@ class Election:
     async def _run(self) -> None:
         connection: Connection[Record] | None = None
         reachable = True
-        while not self._stopping:
-            pause = BEAT
-            try:
-                if connection is None or connection.is_closed():
-                    name = f"quarterjack-scheduler beat {self.peer.node}"
-                    connection = await connect(self._address, name=name, timeout=2.0)
-                pause = await self._beat(connection)
-                reachable = True
-            except LOST as error:
-                if reachable:
-                    log.warning("no heartbeat: %s; trying again", error)
-                reachable = False
-                if connection is not None:
-                    connection.terminate()
-                    connection = None
-            await self._rest(pause)
-        if connection is not None:
-            await self._give_back(connection)
-            connection.terminate()
+        try:
+            while not self._stopping:
+                pause = BEAT
+                try:
+                    if connection is None or connection.is_closed():
+                        name = f"quarterjack-scheduler beat {self.peer.node}"
+                        connection = await connect(self._address, name=name, timeout=2.0)
+                    pause = await self._beat(connection)
+                    reachable = True
+                except LOST as error:
+                    if reachable:
+                        log.warning("no heartbeat: %s; trying again", error)
+                    reachable = False
+                    if connection is not None:
+                        connection.terminate()
+                        connection = None
+                await self._rest(pause)
+            if connection is not None:
+                await self._give_back(connection)
+        finally:
+            if connection is not None:
+                connection.terminate()
 
     async def _beat(self, connection: "Connection[Record]") -> float:
         sent = boot()
