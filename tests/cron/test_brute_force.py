@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from quarterjack import cron
+from quarterjack.cron.walls import Walls
 from tests.cron.oracle import (
     DAY,
     ZONES,
@@ -80,6 +81,23 @@ def test_the_tick_after_the_tick_before_an_instant_is_not_before_it(name: str) -
             assert before < instant <= after
             assert parsed.next_after(before, zone, dst) == after, (parsed, zone, dst, instant)
             assert parsed.prev_before(after, zone, dst) == before, (parsed, zone, dst, instant)
+
+
+def test_wall_times_are_the_same_backwards() -> None:
+    for seed in range(EXPRESSIONS):
+        parsed = _parsed(wanted(seed, with_seconds=True).text)
+        if parsed is None:
+            continue
+        walls, dice = Walls(parsed.fields), random.Random(seed)
+        wall = walls.next_after(datetime(2024, 1, 1) + dice.random() * 1_000 * DAY)  # noqa: DTZ001 - a wall time
+        for _ in range(4):
+            assert wall is not None
+            assert walls.matches(wall)
+            later = walls.next_after(wall)
+            assert later is not None
+            assert walls.prev_before(later) == wall, (parsed, later)
+            assert walls.prev_before(wall + MOMENT) == wall, (parsed, wall)
+            wall = later
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,8 @@ def test_what_is_not_understood_is_refused_with_its_line(text: str, line: int, a
     assert refused.value.field == "holidays"
 
 
-RULE = "RRULE:FREQ=YEARLY;BYMONTH=1,2,3,4,5,6,7,8,9,10,11,12;BYMONTHDAY=1,2,3,4,5,6,7,8"
+RULE = "RRULE:FREQ=YEARLY;BYMONTH=1,2,3,4,5,6,7,8,9,10,11,12;"
+RULE += f"BYMONTHDAY={','.join(map(str, range(1, 32)))}"
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,9 @@ RULE = "RRULE:FREQ=YEARLY;BYMONTH=1,2,3,4,5,6,7,8,9,10,11,12;BYMONTHDAY=1,2,3,4,
         calendar(
             *["BEGIN:VEVENT", "DTSTART:19700131", "RRULE:FREQ=YEARLY;BYMONTH=2", "END:VEVENT"]
             * 9_000
+        ),
+        calendar(
+            *["BEGIN:VEVENT", "DTSTART:19700101", f"{RULE};UNTIL=19700101", "END:VEVENT"] * 199
         ),
         calendar("X:a", *[" a"] * 200_000),
         calendar("X" + ";A=b" * 200_000),

@@ -112,7 +112,7 @@ class Cron:
 
     def _repeated(self, local: datetime, tz: tzinfo, dst: str) -> datetime | None:
         """During the first pass of repeated wall times: the first tick of the second pass up to W(now)."""
-        if local.fold or not self._repeats(dst):
+        if not self._repeats(dst):
             return None
         before, after = local.utcoffset(), local.replace(fold=1).utcoffset()
         assert before is not None
