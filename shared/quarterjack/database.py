@@ -5,14 +5,15 @@ import json
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
+from tenacity import retry, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
 from quarterjack.errors import SettingInvalid
@@ -22,13 +23,20 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Database: TypeAlias = "Pool | Connection"
 
-UNREACHABLE = (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
+UNREACHABLE = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,  # a session that the server ended just before it was used
+)
+"""What a server says, or fails to say, that is away, starting, stopping or full."""
 LOST = (
     OSError,
     TimeoutError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # a session that the server ended just before it was used
+    asyncpg.InternalClientError,
 )
 REFUSED = (
     asyncpg.DataError,
@@ -99,31 +107,46 @@ async def open_pool(
 
     Without `reset`, which costs a round trip for each use, users must leave no state of the session behind.
     """
-    pool = None
-    async for attempt in AsyncRetrying(
+    pool = await patiently(partial(_make_pool, address, name, size, reset), patience)
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+
+
+async def patiently(begin: Callable[[], Awaitable[Answer]], patience: float) -> Answer:
+    """Begin, and again for `patience` seconds while the server is away; it may go in the middle."""
+
+    @retry(
         retry=retry_if_exception_type(UNREACHABLE),
         stop=stop_after_delay(patience),
         wait=wait_random_exponential(multiplier=0.1, max=2),
         reraise=True,
-    ):
-        with attempt:
-            pool = await asyncpg.create_pool(
-                address.url,
-                min_size=1,
-                max_size=size,
-                timeout=5.0,
-                max_inactive_connection_lifetime=60.0,
-                statement_cache_size=_cache_size(),
-                server_settings=_settings(address, name),
-                init=_prepare,
-                reset=None if reset else _leave,
-            )
-    assert pool is not None
+    )
+    async def once() -> Answer:
+        return await begin()
+
+    return await once()
+
+
+async def _make_pool(address: Address, name: str, size: int, reset: bool) -> Pool:
+    pool = await asyncpg.create_pool(
+        address.url,
+        min_size=1,
+        max_size=size,
+        timeout=5.0,
+        max_inactive_connection_lifetime=60.0,
+        statement_cache_size=_cache_size(),
+        server_settings=_settings(address, name),
+        init=_prepare,
+        reset=None if reset else _leave,
+    )
     try:
         check_schema(address, await databases.schema(pool))
-        yield pool
-    finally:
+    except BaseException:
         pool.terminate()
+        raise
+    return pool
 
 
 async def _leave(_: Any) -> None:

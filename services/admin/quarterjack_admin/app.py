@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 from aiohttp import web
 
 from quarterjack import migrate
-from quarterjack.database import open_pool
+from quarterjack.database import open_pool, patiently
 from quarterjack.telemetry import Telemetry
 from quarterjack_admin import answers, assets, guard, render
 from quarterjack_admin.config import Config
@@ -85,7 +86,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
         patience=PATIENCE,
         reset=False,
     ) as pool:
-        await migrate.check(pool)
+        await patiently(partial(migrate.check, pool), PATIENCE)
         app[POOL] = pool
         who = f"quarterjack-admin {config.node} listener"
         beside = [

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 from quarterjack import channels, migrate
-from quarterjack.database import Address, Pool, from_environment, open_pool
+from quarterjack.database import Address, Pool, from_environment, open_pool, patiently
 from quarterjack.listener import Listener
 from quarterjack.process import node_name, stop_event
 from quarterjack.telemetry import Telemetry
@@ -28,7 +29,7 @@ async def serve() -> int:
     stopping = stop_event()
     name = f"quarterjack-scheduler {node}"
     async with open_pool(address, name=name, size=6, patience=PATIENCE, reset=False) as pool:
-        await migrate.check(pool)
+        await patiently(partial(migrate.check, pool), PATIENCE)
         loop = asyncio.get_running_loop()
         telemetry = Telemetry("quarterjack-scheduler", node)
         election = Election(

@@ -5,11 +5,12 @@ import importlib
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
 import quarterjack
 from quarterjack import channels, migrate
-from quarterjack.database import LOST, Pool, from_environment, open_pool
+from quarterjack.database import LOST, Pool, from_environment, open_pool, patiently
 from quarterjack.errors import SettingInvalid
 from quarterjack.listener import Listener
 from quarterjack.process import node_name, stop_event
@@ -39,19 +40,12 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
     loop = asyncio.get_running_loop()
     async with (
         open_pool(address, name=name, size=POOL_SIZE, patience=PATIENCE, reset=False) as pool,
-        open_pool(address, name=f"{name} jobs", size=HANDLER_POOL_SIZE) as handlers_pool,
+        open_pool(
+            address, name=f"{name} jobs", size=HANDLER_POOL_SIZE, patience=PATIENCE
+        ) as handlers_pool,
     ):
-        await migrate.check(pool)
-        await _introduce(pool, node)
         queues = Queues(settings.queues, settings.producers(life), f"{NAME}.{node}")
-        await producers.register(
-            pool,
-            node=node,
-            pid=os.getppid(),
-            version=quarterjack.__version__,
-            name=NAME,
-            producers=queues.producing(),
-        )
+        await patiently(partial(_introduce, pool, node, queues), PATIENCE)
         telemetry = Telemetry("quarterjack-worker", node)
         acker = Acker(pool, telemetry)
         engine = Engine(
@@ -122,11 +116,20 @@ def import_jobs(modules: Sequence[str]) -> None:
         raise SettingInvalid(f"--import {' '.join(modules)}: no job is defined there, see `job`")
 
 
-async def _introduce(pool: Pool, node: str) -> None:
+async def _introduce(pool: Pool, node: str, queues: Queues) -> None:
+    await migrate.check(pool)
     types = [type.registration() for type in REGISTRY.values()]
     await catalogue.register(pool, types, node=node)
     for name in await catalogue.seed(pool, types):
         log.info("made the default schedule %s", name)
+    await producers.register(
+        pool,
+        node=node,
+        pid=os.getppid(),
+        version=quarterjack.__version__,
+        name=NAME,
+        producers=queues.producing(),
+    )
 
 
 async def _flush(acker: Acker, telemetry: Telemetry, pool: Pool) -> None:

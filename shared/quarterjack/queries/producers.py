@@ -23,12 +23,13 @@ class Producing:
 async def register(
     db: Database, *, node: str, pid: int, version: str, name: str, producers: Sequence[Producing]
 ) -> None:
-    """Enter new producers, to be kept alive by `beat`."""
+    """Enter new producers, to be kept alive by `beat`; may be repeated after a lost reply."""
     await db.execute(
         """
         INSERT INTO qj_producers (uuid, name, node, pid, version, queue, local_limit)
         SELECT p.uuid, $1, $2, $3, $4, p.queue, p.local_limit
         FROM unnest($5::uuid[], $6::text[], $7::integer[]) AS p (uuid, queue, local_limit)
+        ON CONFLICT (uuid) DO NOTHING
         """,
         name,
         node,
