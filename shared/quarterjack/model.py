@@ -77,6 +77,11 @@ class Schedule:
     cron: str
     timezone: str
     dst: str
+    jitter: timedelta
+    start_at: datetime | None
+    end_at: datetime | None
+    blackouts: list[str]
+    calendars: list[str]
     args: dict[str, Any]
     queue: str
     priority: int

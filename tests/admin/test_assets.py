@@ -11,7 +11,7 @@ import pytest
 import quarterjack_admin
 from quarterjack_admin.assets import CONTENT, DIRECTORY, address
 from quarterjack_admin.limits import ACCOUNT, Limits
-from quarterjack_admin.preview import preview
+from quarterjack_admin.preview import Preview, preview_typed
 from quarterjack_admin.redaction import redact, restore, scrub
 from quarterjack_admin.words import away, took
 from tests.admin.conftest import Admin
@@ -86,7 +86,7 @@ def test_a_distance_in_words() -> None:
     ],
 )
 def test_the_preview_warns_of_changing_clocks(dst: str, gap: str, fold: str) -> None:
-    spring, autumn = preview("30 2 * * *", "Europe/Prague", dst, NOW, name="s").cautions
+    spring, autumn = look_ahead("30 2 * * *", "Europe/Prague", dst).cautions
 
     assert spring.startswith("On 28 Mar 2027 clocks go from 02:00 to 03:00")
     assert gap in spring
@@ -96,7 +96,7 @@ def test_the_preview_warns_of_changing_clocks(dst: str, gap: str, fold: str) -> 
 
 @pytest.mark.parametrize("expression", ["30 4 * * *", "*/15 * * * *", "30 */2 * * *"])
 def test_the_preview_does_not_warn_without_need(expression: str) -> None:
-    assert preview(expression, "Europe/Prague", "once", NOW, name="s").cautions == []
+    assert look_ahead(expression, "Europe/Prague", "once").cautions == []
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_the_preview_does_not_warn_without_need(expression: str) -> None:
     ["", "* " * 5_000, "1" * 5_000, "\0", "9-1 * * * *", "*/0 * * * *", "R R * * *", "🕐 * * * *"],
 )
 def test_the_preview_of_anything_is_an_answer(text: str) -> None:
-    assert preview(text, "Etc/UTC", "once", NOW, name="s").error
-    assert preview("* * * * *", text, text, NOW, name="s").error
+    assert look_ahead(text, "Etc/UTC", "once").error
+    assert look_ahead("* * * * *", text, text).error
 
 
 def test_secrets_are_hidden_and_restored() -> None:
@@ -133,3 +133,8 @@ def test_tries_refill_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first[5] == pytest.approx(12)
     assert other == 0.0
     assert limits.wait(ACCOUNT, "ana") == 0.0
+
+
+def look_ahead(expression: str, zone: str, dst: str) -> Preview:
+    typed = {"cron": expression, "timezone": zone, "dst": dst}
+    return preview_typed(typed, {}, NOW, name="s")

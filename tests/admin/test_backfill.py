@@ -157,7 +157,7 @@ async def test_who_may_not_edit_may_not_backfill(admin: Admin, role: str) -> Non
         ("to", "2026-03-19T00:00", "the range ends before it begins"),
         ("to", "2026-03-20T00:00", "the range ends before it begins"),
         ("to", "2999-01-01T00:00", "lies in the future"),
-        ("to", "2026-03-20T01:00", "no tick in this range"),
+        ("to", "2026-03-20T01:00", "no run in this range"),
         ("to", "soon", "give a time"),
         ("from", "", "give a time from 2000 on"),
         ("from", "1999-12-31T23:59", "give a time from 2000 on"),

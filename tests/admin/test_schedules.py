@@ -96,12 +96,16 @@ async def test_a_save_makes_a_version_with_author_and_reason(admin: Admin) -> No
         ("args", "{", "not JSON"),
         ("priority", "11", "less than or equal to 9"),
         ("max_attempts", "x", "valid integer"),
-        ("catchup_hours", "nan", "finite number"),
+        ("catchup_window", "nan", "no length of time"),
         ("catchup", "sometimes", "skip"),
         ("queue", "", "at least 1 character"),
-        ("timeout_minutes", "0", "greater than 0"),
+        ("timeout", "0", "greater than 0"),
         ("max_failures", "-1", "greater than or equal to 1"),
-        ("expected_minutes", "soon", "valid number"),
+        ("expected_within", "soon", "no length of time"),
+        ("jitter", "2 days", "less than or equal to"),
+        ("start_at", "tomorrow", "valid datetime"),
+        ("blackouts", "sometimes", "is no day"),
+        ("calendars", "gone", "there is no calendar 'gone' any more"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_saved_is_said_by_its_field(
@@ -279,7 +283,7 @@ async def test_ticks_that_made_no_job_say_why(admin: Admin) -> None:
 async def test_a_version_is_restored_as_a_new_one(admin: Admin) -> None:
     await seed(admin.database, SECRETS)
     visitor = await admin.signed_in()
-    changes = {"cron": "1 1 1 1 *", "tags": "a, b", "catchup_hours": "36", "priority": "3"}
+    changes = {"cron": "1 1 1 1 *", "tags": "a, b", "catchup_window": "36h", "priority": "3"}
     await visitor.post("/schedules/nightly/edit", await edit(visitor, **changes))
     form = (await visitor.get("/schedules/nightly/restore?version=1")).fields()
 
@@ -299,9 +303,9 @@ async def test_every_policy_is_kept_and_said_in_words(admin: Admin) -> None:
     visitor = await admin.signed_in()
     policies = {
         "overlap": "cancel_previous",
-        "timeout_minutes": "1.5",
+        "timeout": "1m 30s",
         "max_failures": "3",
-        "expected_minutes": "90",
+        "expected_within": "1h 30m",
     }
 
     page = await visitor.post("/schedules/nightly/edit", await edit(visitor, **policies))

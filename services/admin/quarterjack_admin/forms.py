@@ -1,24 +1,15 @@
 """What an admin may send: each form is checked once, here, and every field says what is wrong with it."""
 
 import json
-from collections.abc import Mapping
-from datetime import timedelta
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
 import jsonschema
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-)
+from pydantic import TypeAdapter, ValidationError
 from referencing.exceptions import Unresolvable
 
-from quarterjack import cron
-from quarterjack.client import encode_object
+from quarterjack.definition import Args, Definition
 from quarterjack.model import JobType, Schedule
 from quarterjack_admin.redaction import redact, restore
 
@@ -27,147 +18,59 @@ LABELS = {
     "worker": "Job",
     "cron": "Cron",
     "timezone": "Time zone",
+    "dst": "DST",
+    "jitter": "Jitter",
+    "start_at": "Not before",
+    "end_at": "Not after",
+    "blackouts": "Blackouts",
+    "calendars": "Calendars",
     "args": "Arguments",
     "queue": "Queue",
     "priority": "Priority",
     "max_attempts": "Attempts",
     "tags": "Tags",
-    "catchup_hours": "Catch-up window",
+    "catchup": "Catch-up",
+    "catchup_window": "Catch-up window",
     "catchup_limit": "Catch-up limit",
-    "timeout_minutes": "Timeout",
+    "overlap": "Overlap",
+    "timeout": "Timeout",
     "max_failures": "Pause after failures",
-    "expected_minutes": "Expected within",
+    "expected_within": "Expected within",
     "description": "Description",
     "reason": "Reason",
 }
 
 
-def _read_args(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        read = json.loads(value or "{}", object_pairs_hook=_without_repeats)
-        if not isinstance(read, dict):
-            raise ValueError('give an object, as in {"region": "eu"}')
-        encode_object("args", read)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise ValueError(f"not JSON: {error.msg} in {where}") from error
-    return read
-
-
-def _blank_is_none(value: object) -> object:
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-Minutes = Annotated[
-    Annotated[float, Field(gt=0, le=525_600, allow_inf_nan=False)] | None,
-    BeforeValidator(_blank_is_none),
-]
-Count = Annotated[Annotated[int, Field(ge=1, le=1000)] | None, BeforeValidator(_blank_is_none)]
-Args = Annotated[dict[str, Any], BeforeValidator(_read_args)]
 ARGS: TypeAdapter[dict[str, Any]] = TypeAdapter(Args)
-
-
-class ScheduleForm(BaseModel):
-    """An edit of a schedule, in the units of the form."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    cron: Annotated[str, Field(min_length=1, max_length=300)]
-    timezone: Annotated[str, Field(min_length=1, max_length=100)]
-    dst: Literal["once", "skip", "both"]
-    args: Args
-    queue: Annotated[str, Field(min_length=1, max_length=127)]
-    priority: Annotated[int, Field(ge=0, le=9)]
-    max_attempts: Annotated[int, Field(ge=1, le=1000)]
-    tags: list[Annotated[str, Field(min_length=1, max_length=255)]]
-    catchup: Literal["skip", "last", "all"]
-    catchup_hours: Annotated[float, Field(gt=0, le=87_600, allow_inf_nan=False)]
-    catchup_limit: Annotated[int, Field(ge=1, le=100_000)]
-    overlap: Literal["allow", "skip", "one_pending", "cancel_previous"]
-    timeout_minutes: Minutes
-    max_failures: Count
-    expected_minutes: Minutes
-    description: Annotated[str, Field(max_length=2_000)]
-
-    @field_validator("tags", mode="before")
-    @classmethod
-    def _read_tags(cls, value: object) -> object:
-        if isinstance(value, str):
-            parts = [part.strip().lower() for part in value.split(",")]
-            return list(dict.fromkeys(part for part in parts if part))
-        return value
-
-    @field_validator("timezone")
-    @classmethod
-    def _check_zone(cls, value: str) -> str:
-        cron.zone(value)
-        return value
-
-    @field_validator("cron")
-    @classmethod
-    def _check_cron(cls, value: str) -> str:
-        cron.read(value, seed="any")
-        return value
-
-    def columns(self) -> dict[str, Any]:
-        """Give the values as the table holds them."""
-        values = self.model_dump(exclude={"catchup_hours", "timeout_minutes", "expected_minutes"})
-        return values | {
-            "catchup_window": timedelta(hours=self.catchup_hours),
-            "timeout": _minutes(self.timeout_minutes),
-            "expected_within": _minutes(self.expected_minutes),
-        }
-
-
-def _minutes(number: float | None) -> timedelta | None:
-    return None if number is None else timedelta(minutes=number)
-
-
-def _in_minutes(span: timedelta | None) -> str:
-    return "" if span is None else f"{span.total_seconds() / 60:g}"
+SPANS = ("jitter", "catchup_window", "timeout", "expected_within")
+LISTS = {"tags": ", ", "blackouts": "\n", "calendars": "\n"}
 
 
 def fields_of(schedule: Schedule, job_type: JobType | None) -> dict[str, str]:
     """Give a schedule as the texts of its form; secrets in its args are hidden."""
-    return {
-        "cron": schedule.cron,
-        "timezone": schedule.timezone,
-        "dst": schedule.dst,
-        "args": args_text(schedule.args, job_type),
-        "queue": schedule.queue,
-        "priority": str(schedule.priority),
-        "max_attempts": str(schedule.max_attempts),
-        "tags": ", ".join(schedule.tags),
-        "catchup": schedule.catchup,
-        "catchup_hours": f"{schedule.catchup_window.total_seconds() / 3600:g}",
-        "catchup_limit": str(schedule.catchup_limit),
-        "overlap": schedule.overlap,
-        "timeout_minutes": _in_minutes(schedule.timeout),
-        "max_failures": str(schedule.max_failures or ""),
-        "expected_minutes": _in_minutes(schedule.expected_within),
-        "description": schedule.description,
-    }
+    return texts(Definition.of(schedule), job_type)
 
 
-def fields_of_version(definition: Mapping[str, Any], job_type: JobType | None) -> dict[str, str]:
+def texts(definition: Definition, job_type: JobType | None) -> dict[str, str]:
+    """Give a definition as the texts of its form."""
+    written = definition.written()
+    shown = {name: "" if value is None else str(value) for name, value in written.items()}
+    lists = {name: between.join(map(str, written[name])) for name, between in LISTS.items()}
+    return shown | lists | {"args": args_text(written["args"], job_type)}
+
+
+def fields_of_version(stored: Mapping[str, Any], job_type: JobType | None) -> dict[str, str]:
     """Give what a stored version says, as far as the form knows it."""
-    texts = {
-        name: str(value)
-        for name, value in definition.items()
-        if name in ScheduleForm.model_fields and isinstance(value, str | int)
+    known: dict[str, Any] = {
+        name: stored[name] for name in Definition.model_fields if stored.get(name) is not None
     }
-    if isinstance(args := definition.get("args"), dict):
-        texts["args"] = args_text(args, job_type)
-    if isinstance(tags := definition.get("tags"), list):
-        texts["tags"] = ", ".join(map(str, tags))
-    for name in ("catchup_hours", "timeout_minutes", "expected_minutes"):
-        number = definition.get(name)
-        texts[name] = f"{number:g}" if isinstance(number, int | float) else ""
-    return texts | {"max_failures": str(definition.get("max_failures") or "")}
+    for name in SPANS:
+        if isinstance(seconds := known.get(name), int | float):
+            known[name] = timedelta(seconds=seconds)
+    for name in ("start_at", "end_at"):
+        if isinstance(at := known.get(name), str):
+            known[name] = datetime.fromisoformat(at)
+    return texts(Definition.model_construct(**known), job_type)
 
 
 def args_text(args: Mapping[str, Any], job_type: JobType | None) -> str:
@@ -178,37 +81,35 @@ def args_text(args: Mapping[str, Any], job_type: JobType | None) -> str:
 
 def defaults(job_type: JobType | None) -> dict[str, str]:
     """Give the form of a schedule that does not exist yet."""
-    return {
-        "cron": "0 * * * *",
-        "timezone": "Etc/UTC",
-        "dst": "once",
-        "args": "{}",
-        "queue": job_type.queue if job_type else "default",
-        "priority": str(job_type.priority if job_type else 0),
-        "max_attempts": str(job_type.max_attempts if job_type else 20),
-        "tags": ", ".join(job_type.tags) if job_type else "",
-        "catchup": "last",
-        "catchup_hours": "24",
-        "catchup_limit": "100",
-        "overlap": "skip",
-        "timeout_minutes": "",
-        "max_failures": "",
-        "expected_minutes": "",
-        "description": job_type.description.partition("\n")[0] if job_type else "",
-    }
+    if job_type is None:
+        return texts(Definition(cron="0 * * * *"), None)
+    fresh = Definition(
+        cron="0 * * * *",
+        queue=job_type.queue,
+        priority=job_type.priority,
+        max_attempts=job_type.max_attempts,
+        tags=job_type.tags,
+        description=job_type.description.partition("\n")[0][:2_000],
+    )
+    return texts(fresh, job_type)
 
 
 def read(
-    given: Mapping[str, str], job_type: JobType | None, stored_args: Mapping[str, Any]
-) -> tuple[ScheduleForm | None, dict[str, str]]:
+    given: Mapping[str, str],
+    job_type: JobType | None,
+    stored_args: Mapping[str, Any],
+    calendars: Collection[str],
+) -> tuple[Definition | None, dict[str, str]]:
     """Check a form: the values, or what is wrong by field; hidden args are those that are stored."""
     try:
-        form = ScheduleForm.model_validate(dict(given))
+        form = Definition.model_validate(dict(given))
     except ValidationError as error:
         return None, {
-            str(problem["loc"][0]): _plain(problem["msg"])
+            str(problem["loc"][0]): plain(problem["msg"])
             for problem in reversed(error.errors(include_url=False, include_context=False))
         }
+    if gone := [name for name in form.calendars if name not in calendars]:
+        return None, {"calendars": f"there is no calendar {gone[0]!r} any more: take it out"}
     form.args = restore(form.args, stored_args)
     if job_type is not None and (problem := _misfit(form.args, job_type.args_schema)):
         return None, {"args": problem}
@@ -222,7 +123,7 @@ def read_args(
     try:
         args = restore(ARGS.validate_python(text), stored)
     except ValidationError as error:
-        return {}, _plain(error.errors(include_url=False, include_context=False)[0]["msg"])
+        return {}, plain(error.errors(include_url=False, include_context=False)[0]["msg"])
     return args, _misfit(args, job_type.args_schema) if job_type else None
 
 
@@ -247,12 +148,6 @@ def _misfit(args: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
     return f"{where}: {problem.message}"[:500] if where else problem.message[:500]
 
 
-def _plain(message: str) -> str:
+def plain(message: str) -> str:
+    """Give what a check says without the words of its library."""
     return message.removeprefix("Value error, ")
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    read = dict(pairs)
-    if len(read) != len(pairs):
-        raise ValueError("a key is given twice")
-    return read

@@ -3,14 +3,18 @@
 Computed by the scheduler's own evaluator, so it cannot say anything else than what will happen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice, pairwise
+from typing import Any
+
+from pydantic import ValidationError
 
 from quarterjack import cron
+from quarterjack.definition import TIMING, Definition
+from quarterjack_admin.forms import LABELS, plain
 
-Expression = cron.Cron | cron.Interval
 SHOWN = 10
 LOOK_AHEAD = timedelta(days=400)
 OFTEN = timedelta(minutes=1)
@@ -21,15 +25,16 @@ MANY = 240
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coming:
-    """One future run; `gap` is the time since the one before."""
+    """One future tick; `gap` is the time since the one before, `barred` says why it makes no job."""
 
     at: datetime
     gap: timedelta | None
+    barred: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """`field` and `error` are set if the expression or the zone cannot be used."""
+    """`error` is set if it cannot be used as it is."""
 
     words: str = ""
     zone: tzinfo = UTC
@@ -37,47 +42,62 @@ class Preview:
     coming: Sequence[Coming] = ()
     cautions: Sequence[str] = ()
     rate: str = ""
-    field: str | None = None
     error: str | None = None
 
 
-def preview(expression: str, zone_name: str, dst: str, now: datetime, *, name: str) -> Preview:
-    """Look ahead from `now` for a schedule of this name; never raises."""
+def preview_typed(
+    typed: Mapping[str, Any], calendars: Mapping[str, cron.Holidays], now: datetime, *, name: str
+) -> Preview:
+    """Look ahead for what was typed into the form of a schedule; never raises."""
     try:
-        zone = cron.zone(zone_name)
-    except cron.CronError as error:
-        return Preview(field="timezone", error=str(error))
+        definition = Definition.model_validate(
+            {each: typed[each] for each in TIMING if each in typed}
+        )
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False)[0]
+        return Preview(error=f"{LABELS[str(problem['loc'][0])]}: {plain(problem['msg'])}")
+    return preview(definition.named(name or "any"), calendars, now)
+
+
+def preview(row: cron.Timed, calendars: Mapping[str, cron.Holidays], now: datetime) -> Preview:
+    """Look ahead from `now`; never raises."""
     try:
-        parsed = cron.read(expression, name)
+        timing = cron.Timing.of(row, calendars)
     except cron.CronError as error:
-        return Preview(field="cron", error=str(error))
-    dst = dst if dst in cron.DST_POLICIES else "once"
+        return Preview(error=str(error))
     coming: list[Coming] = []
-    at = parsed.next_after(now, zone, dst)
+    at = timing.next_after(now)
     while at is not None and len(coming) < SHOWN:
-        coming.append(Coming(at=at, gap=at - coming[-1].at if coming else None))
-        at = parsed.next_after(at, zone, dst)
+        gap = at - coming[-1].at if coming else None
+        coming.append(Coming(at=at, gap=gap, barred=timing.blackout(at)))
+        at = timing.next_after(at)
     return Preview(
-        words=parsed.describe(),
-        zone=zone,
-        zone_name=zone_name,
+        words=in_words(timing),
+        zone=timing.tz,
+        zone_name=timing.zone,
         coming=coming,
-        cautions=_cautions(parsed, zone, dst, now, coming),
-        rate=_rate(parsed, zone, dst, now),
+        cautions=_cautions(timing, now, coming),
+        rate=_rate(timing, now),
     )
 
 
-def _rate(parsed: Expression, zone: tzinfo, dst: str, now: datetime) -> str:
-    """Say how often it runs, counting at most MANY ticks."""
+def in_words(timing: cron.Timing) -> str:
+    """Say when it runs; the page shows the zone beside it."""
+    return ", ".join([timing.parsed.describe(), *timing.limits()])
+
+
+def _rate(timing: cron.Timing, now: datetime) -> str:
+    """Say how often it runs, looking at no more than MANY ticks."""
     for span, name in (
         (timedelta(hours=1), "hour"),
         (timedelta(days=1), "24 hours"),
         (timedelta(days=7), "7 days"),
         (YEAR, "year"),
     ):
-        number = _count(parsed.ticks(now, now + span, zone, dst), MANY + 1)
-        if number > MANY:
+        ticks = list(islice(timing.ticks(now, now + span), MANY + 1))
+        if len(ticks) > MANY:
             return f"more than {MANY} times in the next {name}"
+        number = sum(1 for tick in ticks if timing.blackout(tick) is None)
         if number > 1:
             return f"{number} times in the next {name}"
     return "at most once in the next year"
@@ -87,16 +107,17 @@ def _count(ticks: Iterator[datetime], limit: int) -> int:
     return sum(1 for _ in islice(ticks, limit))
 
 
-def _cautions(
-    parsed: Expression, zone: tzinfo, dst: str, now: datetime, coming: Sequence[Coming]
-) -> list[str]:
+def _cautions(timing: cron.Timing, now: datetime, coming: Sequence[Coming]) -> list[str]:
     said = []
+    parsed, zone = timing.parsed, timing.tz
+    if coming and all(each.barred for each in coming):
+        said.append(f"None of the next {len(coming)} ticks makes a job: {coming[0].barred}.")
     if coming and coming[0].at - now > YEAR:
         said.append("The first run is more than a year away.")
     if any(each.gap is not None and each.gap < OFTEN for each in coming):
         said.append("Runs more than once a minute.")
     if isinstance(parsed, cron.Cron) and not parsed.fields.any_hour:
-        notes = (_around(parsed, zone, dst, change) for change in _changes(zone, now))
+        notes = (_around(parsed, zone, timing.dst, change) for change in _changes(zone, now))
         said += [note for note in notes if note]
     return said
 

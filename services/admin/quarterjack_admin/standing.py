@@ -1,6 +1,6 @@
 """How a schedule stands, in words: what the tables say, put together for a page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from math import log10
@@ -8,6 +8,7 @@ from math import log10
 from quarterjack import cron
 from quarterjack.model import Job, Schedule
 from quarterjack.queries.runs import Run
+from quarterjack_admin.preview import in_words
 from quarterjack_admin.words import away, took
 
 LATE_AFTER = timedelta(seconds=5)
@@ -17,7 +18,7 @@ BAR_WIDTH, BAR_GAP, CHART_HEIGHT = 5, 2, 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """`kind` is active, paused, late, saving or broken."""
+    """`kind` is active, paused, late, saving, ended or broken."""
 
     kind: str
     text: str
@@ -54,17 +55,19 @@ class Chart:
     text: str
 
 
-def meaning(schedule: Schedule) -> Meaning:
-    """Read the cron of a schedule, which another program may have written."""
+def meaning(schedule: Schedule, calendars: Mapping[str, cron.Holidays]) -> Meaning:
+    """Read when a schedule runs, which another program may have written."""
     try:
-        parsed, zone = cron.read(schedule.cron, schedule.name), cron.zone(schedule.timezone)
+        timing = cron.Timing.of(schedule, calendars)
     except cron.CronError as error:
         return Meaning(words="Cannot be read", zone=None, error=str(error))
-    return Meaning(words=parsed.describe(), zone=zone)
+    return Meaning(words=in_words(timing), zone=timing.tz)
 
 
 def status(schedule: Schedule, now: datetime, *, led: bool) -> Status:
     """Say how it stands, the worst first."""
+    if schedule.end_at is not None and schedule.end_at < now and schedule.next_run_at is None:
+        return Status(kind="ended", text="Ended", detail=away(schedule.end_at, now))
     if schedule.broken_reason is not None:
         return Status(kind="broken", text="Invalid", detail=schedule.broken_reason)
     if schedule.paused_at is not None:

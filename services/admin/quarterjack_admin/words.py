@@ -26,6 +26,7 @@ OUTCOMES = {
     "coalesced": "coalesced into a later run",
     "frozen": "frozen with all others",
     "skipped_once": "skipped, this one time",
+    "blackout": "in a blackout",
     "paused": "paused",
     "superseded": "replaced by an edit",
 }

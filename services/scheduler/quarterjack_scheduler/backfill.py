@@ -13,8 +13,9 @@ from uuid import UUID, uuid5
 
 from quarterjack import cron
 from quarterjack.database import REFUSED, Connection
-from quarterjack.queries import backfills, jobs
+from quarterjack.queries import backfills, calendars, jobs
 from quarterjack.queries.backfills import Running
+from quarterjack_scheduler.decide import NO_CALENDARS, Calendars
 from quarterjack_scheduler.election import Election
 from quarterjack_scheduler.tick_loop import OTHERS_FAULT, UNREADABLE
 
@@ -62,7 +63,7 @@ class Backfiller:
             raise ValueError("its schedule was deleted")
         if row.broken_reason is not None:
             raise ValueError(f"its schedule is set aside: {row.broken_reason}")
-        ticks, following = next_ticks(row)
+        ticks, following = next_ticks(row, await calendars.named(db, [row]))
         held, made = await backfills.make(
             db,
             holder=self._election.peer.uuid,
@@ -92,13 +93,15 @@ class Backfiller:
             log.error("ended backfill %d: %s", row.id, reason)
 
 
-def next_ticks(row: Running) -> tuple[list[datetime], datetime | None]:
+def next_ticks(
+    row: Running, known: Calendars = NO_CALENDARS
+) -> tuple[list[datetime], datetime | None]:
     """Give the ticks of one step, and the first one after them; ValueError if the range has none left."""
-    if row.cron is None or row.timezone is None or row.dst is None:
+    if not row.cron:
         raise ValueError("the version of its schedule that it was asked for is gone")
     number = max(1, row.per_minute // 60)
-    parsed, zone = cron.read(row.cron, row.name), cron.zone(row.timezone)
-    found = list(islice(parsed.ticks(row.next_tick_at, row.to_at, zone, row.dst), number + 1))
+    runs = cron.Timing.of(row, known).runs(row.next_tick_at, row.to_at)
+    found = list(islice(runs, number + 1))
     if not found:
         raise ValueError("its calendar has no tick left, though the dry run counted more")
     return found[:number], found[number] if len(found) > number else None

@@ -2,14 +2,17 @@
 
 A tick younger than GRACE is late, not missed: it is enqueued under every policy, so a failover costs no run.
 The others are missed, and the schedule's catch-up decides: `skip` none, `last` the newest one of all that
-are due, `all` those inside the window up to the limit, the newest kept. Every tick from the watermark on
-gets its line in the ledger; long rows of equal outcome share one. More than MOST missed runs are enqueued
-in several passes, so that the catch-up of one schedule does not keep the others waiting.
+are due, `all` those inside the window up to the limit, the newest kept. A tick in a blackout makes no job under
+any of them. Every tick from the watermark on gets its line in the ledger; long rows of equal outcome share one.
+More than MOST missed runs are enqueued in several passes, so that the catch-up of one schedule does not keep the
+others waiting.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -22,6 +25,8 @@ COUNTED = 1_000
 MOST = 5_000
 NAMESPACE = UUID("b3a1f2a4-6a54-5d5c-9e0e-6f2f8f0a7c11")
 MOMENT = timedelta(microseconds=1)
+Calendars = Mapping[str, cron.Holidays]
+NO_CALENDARS: Calendars = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,67 +54,80 @@ class Verdict:
         return last.until_at or last.tick_at
 
 
-def decide(due: Due, now: datetime) -> Verdict:
+def decide(due: Due, now: datetime, calendars: Calendars = NO_CALENDARS) -> Verdict:
     """Decide every tick of the schedule up to `now`; CronError if it cannot be read.
 
     `now` is at or after the watermark. The watermark itself is taken as a tick: it was computed by the
     same evaluator, and it is what the compare-and-set checks.
     """
-    zone = cron.zone(due.timezone)
-    parsed = cron.read(due.cron, due.name)
-    upcoming = parsed.next_after(now, zone, due.dst)
-    late_from = max(due.next_run_at, now - GRACE)
-    late = list(parsed.ticks(late_from, now, zone, due.dst))
-    if due.next_run_at >= now - GRACE and due.next_run_at not in late:
-        late.insert(0, due.next_run_at)
-
+    timing = cron.Timing.of(due, calendars)
+    upcoming = timing.next_after(now)
+    late = list(Span(timing, max(due.next_run_at, now - GRACE), now).ticks(due.next_run_at))
     if due.next_run_at >= now - GRACE:
-        chosen = _one_at_a_time(due, [_enqueued(tick) for tick in late])
+        chosen = _one_at_a_time(due, [_run(timing, tick) for tick in late])
         return Verdict(due=due, next_run_at=upcoming, decisions=chosen)
 
-    missed = Span(parsed, zone, due.dst, due.next_run_at, now - GRACE - MOMENT)
+    missed = Span(timing, due.next_run_at, now - GRACE - MOMENT)
     if due.catchup == "skip":
         line = missed.line("skipped_missed", "missed while no scheduler led; catch-up is skip")
-        decisions = [*line, *map(_enqueued, late)]
+        decisions = [*line, *(_run(timing, tick) for tick in late)]
     elif due.catchup == "last":
-        decisions = _newest(due, missed, late, now)
+        decisions = _newest(due, Span(timing, due.next_run_at, now), now)
     else:
         decisions, kept = _all(due, missed, now)
         if len(kept) > MOST:
             upcoming, kept, late = kept[MOST], kept[:MOST], []
-        decisions += map(_enqueued, [*kept, *late])
+        decisions += [_run(timing, tick) for tick in [*kept, *late]]
     return Verdict(due=due, next_run_at=upcoming, decisions=_one_at_a_time(due, decisions))
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The ticks of one schedule from an instant that is a tick to another, bounds included."""
+    """The ticks of one schedule from one instant to another, bounds included."""
 
-    parsed: cron.Cron | cron.Interval
-    zone: Any
-    dst: str
+    timing: cron.Timing
     start: datetime
     end: datetime
 
+    def ticks(self, watermark: datetime) -> Iterator[datetime]:
+        """Give them in order; the watermark counts as one if it is the start."""
+        if self.start == watermark:
+            yield self.start
+        yield from (tick for tick in self.timing.ticks(self.start, self.end) if tick != watermark)
+
     def newest(self) -> datetime:
-        found = self.parsed.prev_before(self.end + MOMENT, self.zone, self.dst)
+        """Give the last one; the start, which is a tick, if there is no other."""
+        found = self.timing.prev_before(self.end + MOMENT)
         return self.start if found is None or found < self.start else found
+
+    def newest_to_run(self) -> datetime | None:
+        """Give the last one outside all blackouts; looks at the newest MOST."""
+        tick = self.newest()
+        for _ in range(MOST):
+            if self.timing.blackout(tick) is None:
+                return tick
+            earlier = self.timing.prev_before(tick)
+            if tick == self.start or earlier is None:
+                return None
+            tick = max(earlier, self.start)
+        return None
 
     def last(self, count: int) -> list[datetime]:
         """Give the newest `count` ticks, in order; looks at no more than twice as many."""
         step = timedelta(seconds=1)
         while True:
             begin = max(self.start, self.end - step * count)
-            found = list(self.parsed.ticks(begin, self.end, self.zone, self.dst))
+            found = list(Span(self.timing, begin, self.end).ticks(self.start))
             if len(found) >= count or begin == self.start:
-                if begin == self.start and (not found or found[0] != self.start):
-                    found.insert(0, self.start)
                 return found[-count:]
             step *= 2
 
     def before(self, tick: datetime) -> "Span | None":
-        earlier = Span(self.parsed, self.zone, self.dst, self.start, tick - MOMENT)
-        return earlier if self.start < tick else None
+        return Span(self.timing, self.start, tick - MOMENT) if self.start < tick else None
+
+    def after(self, tick: datetime) -> "Span | None":
+        later = self.timing.next_after(tick)
+        return None if later is None or later > self.end else Span(self.timing, later, self.end)
 
     def line(self, outcome: str, reason: str) -> list[Decision]:
         until = self.newest()
@@ -127,24 +145,25 @@ class Span:
 
     def _count(self) -> int | None:
         """Count up to COUNTED ticks; None for more, which nobody needs to know exactly."""
-        count, tick = 1, self.parsed.next_after(self.start, self.zone, self.dst)
-        while tick is not None and tick <= self.end:
-            count, tick = count + 1, self.parsed.next_after(tick, self.zone, self.dst)
-            if count > COUNTED:
-                return None
-        return count
+        count = sum(1 for _ in islice(self.ticks(self.start), COUNTED + 1))
+        return count if count <= COUNTED else None
 
 
-def _newest(due: Due, missed: Span, late: list[datetime], now: datetime) -> list[Decision]:
-    if late:
-        earlier = Span(missed.parsed, missed.zone, missed.dst, missed.start, late[-1] - MOMENT)
-        return [*earlier.line("coalesced", _into(late[-1])), _enqueued(late[-1])]
-    newest = missed.newest()
-    if newest < now - due.catchup_window:
-        return missed.line("skipped_window", f"older than its window of {due.catchup_window}")
-    earlier_missed = missed.before(newest)
-    lines = earlier_missed.line("coalesced", _into(newest)) if earlier_missed else []
-    return [*lines, _enqueued(newest)]
+def _newest(due: Due, owed: Span, now: datetime) -> list[Decision]:
+    """Let the newest tick that may run make up for all; what is younger than GRACE is in any window."""
+    newest = owed.newest_to_run()
+    if newest is None:
+        return owed.line("blackout", "its newest ticks were in blackouts")
+    if newest < now - max(due.catchup_window, GRACE):
+        return owed.line("skipped_window", f"older than its window of {due.catchup_window}")
+    earlier, later = owed.before(newest), owed.after(newest)
+    lines = (
+        earlier.line("coalesced", f"coalesced into the run of {newest.isoformat()}")
+        if earlier
+        else []
+    )
+    barred = later.line("blackout", owed.timing.blackout(later.start) or "") if later else []
+    return [*lines, _run(owed.timing, newest), *barred]
 
 
 def _all(due: Due, missed: Span, now: datetime) -> tuple[list[Decision], list[datetime]]:
@@ -173,12 +192,10 @@ def _one_at_a_time(due: Due, decisions: Sequence[Decision]) -> list[Decision]:
     ]
 
 
-def _enqueued(tick: datetime) -> Decision:
-    return Decision(tick_at=tick, outcome="enqueued")
-
-
-def _into(tick: datetime) -> str:
-    return f"coalesced into the run of {tick.isoformat()}"
+def _run(timing: cron.Timing, tick: datetime) -> Decision:
+    """Enqueue a tick, unless it lies in a blackout."""
+    reason = timing.blackout(tick)
+    return Decision(tick_at=tick, outcome="blackout" if reason else "enqueued", reason=reason)
 
 
 def to_move(verdict: Verdict) -> dict[str, Any]:

@@ -17,11 +17,11 @@ import asyncpg
 
 from quarterjack import channels, cron
 from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
-from quarterjack.queries import jobs, notifications, plans, ticks
+from quarterjack.queries import calendars, jobs, notifications, plans, ticks
 from quarterjack.queries.traces import Span
 from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler.clock import boot
-from quarterjack_scheduler.decide import Verdict, decide, to_move, to_rows
+from quarterjack_scheduler.decide import Calendars, Verdict, decide, to_move, to_rows
 from quarterjack_scheduler.election import Election
 
 log = logging.getLogger(__name__)
@@ -82,13 +82,14 @@ class TickLoop:
         await self._take_over_edits(db, term)
         rows = await ticks.due(db, horizon=HORIZON, limit=READ)
 
+        known = await calendars.named(db, rows)
         now = self._election.database_now()
         overdue = [row for row in rows if row.next_run_at <= now]
-        verdicts = [await self._judge(db, row, now, term) for row in overdue]
+        verdicts = [await self._judge(db, row, now, known, term) for row in overdue]
         settled = await self._strike_all(db, [v for v in verdicts if v is not None], term)
 
         upcoming = [row for row in rows if row.next_run_at > now]
-        ready = [await self._judge(db, row, row.next_run_at, term) for row in upcoming]
+        ready = [await self._judge(db, row, row.next_run_at, known, term) for row in upcoming]
         for instant, group in groupby(
             (v for v in ready if v is not None), key=lambda verdict: verdict.due.next_run_at
         ):
@@ -114,7 +115,8 @@ class TickLoop:
         rows = await plans.unplanned(db, limit=READ)
         if not rows:
             return
-        wanted = [_plan(row) for row in rows]
+        known = await calendars.named(db, rows)
+        wanted = [_plan(row, known) for row in rows]
         peer = self._election.peer
         held = await plans.plan(db, holder=peer.uuid, term=term, node=peer.node, plans=wanted)
         told = None
@@ -130,11 +132,11 @@ class TickLoop:
             await notifications.send(db, self._channel, told)
 
     async def _judge(
-        self, db: Connection, row: ticks.Due, now: datetime, term: int
+        self, db: Connection, row: ticks.Due, now: datetime, known: Calendars, term: int
     ) -> Verdict | None:
         """Decide one schedule; one that cannot be read is set aside and stops no other."""
         try:
-            return decide(row, now)
+            return decide(row, now, known)
         except UNREADABLE as error:
             await self._set_aside(db, row, term, str(error))
             return None
@@ -244,13 +246,13 @@ def _log(name: str, tick: ticks.Struck) -> None:
         log.info("%s %s of %s: %s", tick.outcome, name, at, tick.reason)
 
 
-def _plan(row: plans.Unplanned) -> dict[str, Any]:
+def _plan(row: plans.Unplanned, known: Calendars) -> dict[str, Any]:
     first, reason = None, None
     try:
-        parsed, zone = cron.read(row.cron, row.name), cron.zone(row.timezone)
+        timing = cron.Timing.of(row, known)
         if not row.paused:
-            first = parsed.next_after(row.planned_from, zone, row.dst)
-            reason = None if first else "the calendar has no tick left for it"
+            first = timing.next_after(row.planned_from)
+            reason = None if first else timing.over()
     except UNREADABLE as error:
         reason = str(error)[:500]
     return {

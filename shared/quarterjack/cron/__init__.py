@@ -9,7 +9,7 @@ from quarterjack.cron.evaluator import DST_POLICIES, Cron
 from quarterjack.cron.grammar import CronError
 from quarterjack.cron.interval import Interval
 from quarterjack.cron.reading import parse, read
-from quarterjack.cron.timing import Timing
+from quarterjack.cron.timing import Timed, Timing
 from quarterjack.cron.words import describe
 from quarterjack.cron.zones import zone
 
@@ -19,6 +19,7 @@ __all__ = [
     "CronError",
     "Holidays",
     "Interval",
+    "Timed",
     "Timing",
     "describe",
     "parse",

@@ -6,10 +6,11 @@ start_at, end_at            there are no ticks outside
 blackouts, holidays         ticks inside happen and are recorded, but make no job
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from hashlib import sha256
+from typing import Protocol, Self
 
 from quarterjack.cron.blackouts import DatedWindow, Holidays, WeeklyWindow, parse_window
 from quarterjack.cron.evaluator import DST_POLICIES, FIRST, Cron
@@ -28,6 +29,29 @@ DST_SAID = {"skip": "not where clocks jump over it", "both": "twice where clocks
 MILLISECOND = timedelta(milliseconds=1)
 EARLIEST = datetime(YEARS[0], 1, 1, tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
+
+
+class Timed(Protocol):
+    """A row that says when a schedule runs; `calendars` are names."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cron(self) -> str: ...
+    @property
+    def timezone(self) -> str: ...
+    @property
+    def dst(self) -> str: ...
+    @property
+    def jitter(self) -> timedelta: ...
+    @property
+    def start_at(self) -> datetime | None: ...
+    @property
+    def end_at(self) -> datetime | None: ...
+    @property
+    def blackouts(self) -> Sequence[str]: ...
+    @property
+    def calendars(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +87,28 @@ class Timing:
         if self.end_at is not None:
             self._check_end(self.end_at)
 
+    @classmethod
+    def of(cls, row: Timed, calendars: Mapping[str, Holidays]) -> Self:
+        """Read a row; CronError also if it names a calendar that is not among `calendars`."""
+        for name in row.calendars:
+            if name not in calendars:
+                raise CronError(
+                    f"there is no calendar {shown(name)}: take it out of the schedule, or make it "
+                    "and save the schedule again",
+                    "calendars",
+                )
+        return cls(
+            name=row.name,
+            expression=row.cron,
+            zone=row.timezone,
+            dst=row.dst,
+            jitter=row.jitter,
+            start_at=row.start_at,
+            end_at=row.end_at,
+            blackouts=tuple(row.blackouts),
+            holidays=tuple(calendars[name] for name in row.calendars),
+        )
+
     def next_after(self, instant: datetime) -> datetime | None:
         """Give the first tick strictly after an aware instant, in UTC; None if there is none."""
         if self.start_at is not None and instant < self.start_at:
@@ -92,6 +138,16 @@ class Timing:
             yield tick
             tick = self.next_after(tick)
 
+    def runs(self, start: datetime, end: datetime) -> Iterator[datetime]:
+        """Give the ticks of [start, end] that make a job."""
+        return (tick for tick in self.ticks(start, end) if self.blackout(tick) is None)
+
+    def over(self) -> str:
+        """Say why there is no further tick."""
+        if self.end_at is not None:
+            return f"it ended at {self._said(self.end_at)} ({self.zone})"
+        return "the calendar has no tick left for it"
+
     def blackout(self, tick: datetime) -> str | None:
         """Give the reason why a tick makes no job; None if it does."""
         if not self._windows and not self.holidays:
@@ -113,6 +169,11 @@ class Timing:
             parts.append(f"{self.zone} time")
             if not self.parsed.fields.any_hour and self.dst in DST_SAID:
                 parts.append(DST_SAID[self.dst])
+        return ", ".join([*parts, *self.limits()])
+
+    def limits(self) -> list[str]:
+        """Say what the expression does not: when it begins and ends, and what is left out."""
+        parts = []
         if self.offset:
             parts.append(f"{self.offset.total_seconds():g} s later")
         if self.start_at is not None:
@@ -124,7 +185,7 @@ class Timing:
         if self.holidays:
             names = " and ".join(calendar.name for calendar in self.holidays)
             parts.append(f"except on the days of {names}")
-        return ", ".join(parts)
+        return parts
 
     def _said(self, instant: datetime) -> str:
         return f"{instant.astimezone(self.tz):%Y-%m-%d %H:%M:%S}".removesuffix(":00")

@@ -41,7 +41,7 @@ class Backfill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A backfill that goes on; what comes from its schedule or its version is None if that was deleted."""
+    """A backfill that goes on; without its schedule's version there is no cron, without the schedule no queue."""
 
     id: int
     schedule_id: int
@@ -49,10 +49,15 @@ class Running:
     per_minute: int
     next_tick_at: datetime
     wait: timedelta
-    cron: str | None
-    timezone: str | None
-    dst: str | None
-    name: str | None
+    cron: str
+    timezone: str
+    dst: str
+    jitter: timedelta
+    start_at: datetime | None
+    end_at: datetime | None
+    blackouts: list[str]
+    calendars: list[str]
+    name: str
     version: int | None
     queue: str | None
     timeout: timedelta | None
@@ -139,8 +144,13 @@ async def running(db: Database, *, limit: int) -> list[Running]:
         """
         SELECT
           b.id, b.schedule_id, b.to_at, b.per_minute, b.next_tick_at, b.next_step_at - clock_timestamp() AS wait,
-          v.definition ->> 'cron' AS cron, v.definition ->> 'timezone' AS timezone, v.definition ->> 'dst' AS dst,
-          s.name, s.version, s.queue, s.timeout, s.broken_reason
+          coalesce(v.definition ->> 'cron', '') AS cron, coalesce(v.definition ->> 'timezone', '') AS timezone,
+          coalesce(v.definition ->> 'dst', '') AS dst,
+          coalesce(v.definition ->> 'jitter', '0')::interval AS jitter,
+          (v.definition ->> 'start_at')::timestamptz AS start_at, (v.definition ->> 'end_at')::timestamptz AS end_at,
+          ARRAY(SELECT jsonb_array_elements_text(v.definition -> 'blackouts')) AS blackouts,
+          ARRAY(SELECT jsonb_array_elements_text(v.definition -> 'calendars')) AS calendars,
+          coalesce(s.name, '') AS name, s.version, s.queue, s.timeout, s.broken_reason
         FROM qj_backfills AS b
         LEFT JOIN qj_schedule_versions AS v ON v.schedule_id = b.schedule_id AND v.version = b.version
         LEFT JOIN qj_schedules AS s ON s.id = b.schedule_id

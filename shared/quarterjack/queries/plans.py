@@ -6,7 +6,7 @@ A row that another session holds is passed over until the next look.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +23,11 @@ class Unplanned:
     cron: str
     timezone: str
     dst: str
+    jitter: timedelta
+    start_at: datetime | None
+    end_at: datetime | None
+    blackouts: list[str]
+    calendars: list[str]
     paused: bool
     planned_from: datetime
 
@@ -32,7 +37,8 @@ async def unplanned(db: Database, *, limit: int) -> list[Unplanned]:
     records = await db.fetch(
         """
         SELECT
-          id, name, version, cron, timezone, dst, paused_at IS NOT NULL AS paused,
+          id, name, version, cron, timezone, dst, jitter, start_at, end_at, blackouts, calendars,
+          paused_at IS NOT NULL AS paused,
           greatest(planned_from, last_tick_at) AS planned_from
         FROM qj_schedules
         WHERE

@@ -110,7 +110,8 @@ async def update(db: Database, id: int, edit: Mapping[str, Any], *, by: str) -> 
         SET
           cron = $3, timezone = $4, dst = $5, args = $6, queue = $7, priority = $8, max_attempts = $9,
           tags = $10, catchup = $11, catchup_window = $12, catchup_limit = $13, overlap = $14,
-          description = $15, timeout = $16, max_failures = $17, expected_within = $18, updated_by = $2
+          description = $15, timeout = $16, max_failures = $17, expected_within = $18, jitter = $19,
+          start_at = $20, end_at = $21, blackouts = $22, calendars = $23, updated_by = $2
         WHERE id = $1
         RETURNING *
         """,
@@ -132,6 +133,11 @@ async def update(db: Database, id: int, edit: Mapping[str, Any], *, by: str) -> 
         edit["timeout"],
         edit["max_failures"],
         edit["expected_within"],
+        edit["jitter"],
+        edit["start_at"],
+        edit["end_at"],
+        edit["blackouts"],
+        edit["calendars"],
     )
     return to_schedule(record) if record else None
 
@@ -145,9 +151,10 @@ async def add(
         INSERT INTO qj_schedules
           (name, worker, updated_by, cron, timezone, dst, args, queue, priority, max_attempts, tags,
            catchup, catchup_window, catchup_limit, overlap, description, timeout, max_failures, expected_within,
-           managed_by, uniqueness)
+           jitter, start_at, end_at, blackouts, calendars, managed_by, uniqueness)
         SELECT
-          $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, 'ui',
+          $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
+          'ui',
           (SELECT uniqueness FROM qj_job_types WHERE worker = $2)
         ON CONFLICT (name) DO NOTHING
         RETURNING *
@@ -171,6 +178,11 @@ async def add(
         edit["timeout"],
         edit["max_failures"],
         edit["expected_within"],
+        edit["jitter"],
+        edit["start_at"],
+        edit["end_at"],
+        edit["blackouts"],
+        edit["calendars"],
     )
     return to_schedule(record) if record else None
 
@@ -197,15 +209,16 @@ async def versions(db: Database, schedule_id: int, *, limit: int) -> list[Versio
 
 
 async def version(db: Database, schedule_id: int, number: int) -> Version | None:
-    """Read one version; its spans also in the units of the form."""
+    """Read one version, its spans in seconds."""
     record = await db.fetchrow(
         """
         SELECT
           version, author, reason, created_at,
           definition || jsonb_build_object(
-            'catchup_hours', extract(epoch FROM (definition ->> 'catchup_window')::interval) / 3600,
-            'timeout_minutes', extract(epoch FROM (definition ->> 'timeout')::interval) / 60,
-            'expected_minutes', extract(epoch FROM (definition ->> 'expected_within')::interval) / 60
+            'catchup_window', extract(epoch FROM (definition ->> 'catchup_window')::interval),
+            'timeout', extract(epoch FROM (definition ->> 'timeout')::interval),
+            'expected_within', extract(epoch FROM (definition ->> 'expected_within')::interval),
+            'jitter', extract(epoch FROM (definition ->> 'jitter')::interval)
           ) AS definition
         FROM qj_schedule_versions
         WHERE schedule_id = $1 AND version = $2

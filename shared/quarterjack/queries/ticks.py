@@ -31,6 +31,11 @@ class Due:
     cron: str
     timezone: str
     dst: str
+    jitter: timedelta
+    start_at: datetime | None
+    end_at: datetime | None
+    blackouts: list[str]
+    calendars: list[str]
     args: dict[str, Any]
     queue: str
     priority: int
@@ -70,9 +75,10 @@ async def due(db: Database, *, horizon: timedelta, limit: int) -> list[Due]:
     records = await db.fetch(
         """
         SELECT
-          s.id, s.name, s.version, s.worker, s.cron, s.timezone, s.dst, s.args, s.queue, s.priority, s.max_attempts,
-          s.tags, coalesce(s.uniqueness, t.uniqueness) AS uniqueness, s.catchup, s.catchup_window,
-          s.catchup_limit, s.overlap, s.timeout, s.next_run_at
+          s.id, s.name, s.version, s.worker, s.cron, s.timezone, s.dst, s.jitter, s.start_at, s.end_at, s.blackouts,
+          s.calendars, s.args, s.queue, s.priority, s.max_attempts, s.tags,
+          coalesce(s.uniqueness, t.uniqueness) AS uniqueness, s.catchup, s.catchup_window, s.catchup_limit,
+          s.overlap, s.timeout, s.next_run_at
         FROM qj_schedules AS s
         LEFT JOIN qj_job_types AS t ON t.worker = s.worker
         WHERE

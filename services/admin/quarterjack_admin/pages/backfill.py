@@ -12,7 +12,7 @@ from aiohttp import web
 
 from quarterjack import channels, cron
 from quarterjack.model import Schedule
-from quarterjack.queries import access, backfills, notifications, schedules
+from quarterjack.queries import access, backfills, calendars, notifications, schedules
 from quarterjack_admin.keys import CONFIG, reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
 from quarterjack_admin.paging import read_number
@@ -55,12 +55,13 @@ async def ask(request: web.Request) -> web.Response:
     """Ask for the range; once it is given, show what would be made."""
     async with reading(request) as db:
         schedule, now = await find_schedule(request, db), await schedules.now(db)
+        known = await calendars.named(db, [schedule])
     if "from" not in request.query:
         day = {"from": _shown(now - timedelta(days=1)), "to": _shown(now)}
         return await _form(request, {**day, "per_minute": "60", "reason": ""}, {})
     typed = _typed(request.query)
     order, errors = read_order(typed, now)
-    found = await asyncio.to_thread(dry_run, schedule, order, errors) if order else None
+    found = await asyncio.to_thread(dry_run, schedule, known, order, errors) if order else None
     return await _form(request, typed, errors, found=found, status=422 if errors else 200)
 
 
@@ -72,8 +73,9 @@ async def start(request: web.Request) -> web.Response:
     request_id = str(given.get("request_id", ""))[:64] or secrets.token_hex(16)
     async with reading(request) as db:
         schedule, now = await find_schedule(request, db), await schedules.now(db)
+        known = await calendars.named(db, [schedule])
     order, errors = read_order(typed, now)
-    found = await asyncio.to_thread(dry_run, schedule, order, errors) if order else None
+    found = await asyncio.to_thread(dry_run, schedule, known, order, errors) if order else None
     if order is None or found is None:
         return await _form(request, typed, errors, status=422)
     if given.get("version") != str(schedule.version):
@@ -127,22 +129,28 @@ def read_order(typed: Mapping[str, str], now: datetime) -> tuple[Order | None, d
     return order, {}
 
 
-def dry_run(schedule: Schedule, order: Order, errors: dict[str, str]) -> DryRun | None:
+def dry_run(
+    schedule: Schedule,
+    calendars: Mapping[str, cron.Holidays],
+    order: Order,
+    errors: dict[str, str],
+) -> DryRun | None:
     """Count the ticks of the range; None, and what is wrong among `errors`, if it cannot be backfilled."""
     try:
-        parsed, zone = cron.read(schedule.cron, schedule.name), cron.zone(schedule.timezone)
+        timing = cron.Timing.of(schedule, calendars)
     except cron.CronError as error:
         errors["from"] = f"the schedule cannot be read: {error}"
         return None
     count, first, last = 0, list[datetime](), deque[datetime](maxlen=SHOWN)
-    for tick in parsed.ticks(order.from_at, order.to_at, zone, schedule.dst):
-        count += 1
-        (first if count <= SHOWN else last).append(tick)
-        if count > MOST:
+    for looked, tick in enumerate(timing.ticks(order.from_at, order.to_at)):
+        if timing.blackout(tick) is None:
+            count += 1
+            (first if count <= SHOWN else last).append(tick)
+        if looked == MOST:
             errors["to"] = f"the range holds more than {MOST} ticks; split it"
             return None
     if not count:
-        errors["from"] = "the schedule has no tick in this range"
+        errors["from"] = "the schedule has no run in this range"
         return None
     lasts = timedelta(minutes=count / order.per_minute)
     return DryRun(ticks=count, first=first, last=list(last), lasts=lasts)

@@ -1,20 +1,24 @@
 """Edit a schedule: the form, its live preview, the save, and the page for two edits at once."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
+from quarterjack.cron import Holidays
+from quarterjack.cron.timing import MOST_CALENDARS
 from quarterjack.cron.zones import zone_names
 from quarterjack.database import Connection
+from quarterjack.definition import Definition
 from quarterjack.model import JobType, Schedule
-from quarterjack.queries import access, schedules
+from quarterjack.queries import access, calendars, schedules
 from quarterjack_admin import forms
 from quarterjack_admin.forms import LABELS, fields_of
-from quarterjack_admin.keys import POOL, reading, session_of, writing
+from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
 from quarterjack_admin.paging import read_number
 from quarterjack_admin.permissions import requires
-from quarterjack_admin.preview import preview
+from quarterjack_admin.preview import preview_typed
 from quarterjack_admin.render import Shell, look_around, page, schedule_path
 
 PRESETS = (
@@ -26,7 +30,8 @@ PRESETS = (
     ("Weekdays", "30 6 * * MON-FRI"),
     ("Weekly", "0 6 * * MON"),
 )
-FIELDS = tuple(forms.ScheduleForm.model_fields)
+LIMITS = ("start_at", "end_at", "blackouts", "calendars")
+FIELDS = tuple(Definition.model_fields)
 LONGEST_REASON = 500
 
 
@@ -42,15 +47,11 @@ async def show(request: web.Request) -> web.Response:
 @requires("view")
 async def look_ahead(request: web.Request) -> web.Response:
     """Give the preview of what is typed; an error is shown in its place and stops nothing."""
-    given = await request.post()
-    now = await schedules.now(request.app[POOL])
-    coming = preview(
-        str(given.get("cron", ""))[:300],
-        str(given.get("timezone", ""))[:100],
-        str(given.get("dst", "")),
-        now,
-        name=str(given.get("name", ""))[:127],
-    )
+    typed, _ = await read_typed(request)
+    name = str((await request.post()).get("name", ""))[:127]
+    async with reading(request) as db:
+        now, known = await schedules.now(db), await _typed_calendars(db, typed)
+    coming = preview_typed(typed, known, now, name=name)
     return page(request, "_preview.html", coming=coming, now=now)
 
 
@@ -63,7 +64,8 @@ async def save(request: web.Request) -> web.Response:
         schedule = await find_schedule(request, db)
         job_type = await schedules.job_type(db, schedule.worker)
         base_fields = await _fields_at(db, schedule, job_type, base)
-    form, errors = forms.read(typed, job_type, schedule.args)
+        names = await calendars.names(db)
+    form, errors = forms.read(typed, job_type, schedule.args, names)
     preview_only = (await request.post()).get("act") == "preview"
     if form is None or base is None or preview_only:
         return await _form(
@@ -109,13 +111,36 @@ async def read_typed(request: web.Request) -> tuple[dict[str, str], str]:
     """Give the fields of a schedule's form as they were typed, and the reason."""
     given = await request.post()
     typed = {name: str(given.get(name, "")) for name in FIELDS}
+    typed["calendars"] = "\n".join(map(str, given.getall("calendars", [])))
     return typed, str(given.get("reason", "")).strip()[:LONGEST_REASON]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What a form is shown with."""
+
+    shell: Shell
+    calendar_names: list[str]
+    calendars: dict[str, Holidays]
+
+
+async def look_around_form(db: Connection, typed: dict[str, str]) -> Around:
+    """Read what the form offers, and the calendars that it names."""
+    return Around(
+        shell=await look_around(db),
+        calendar_names=await calendars.names(db),
+        calendars=await _typed_calendars(db, typed),
+    )
+
+
+async def _typed_calendars(db: Connection, typed: dict[str, str]) -> dict[str, Holidays]:
+    return await calendars.read(db, typed["calendars"].splitlines()[:MOST_CALENDARS])
 
 
 def form_page(
     request: web.Request,
     template: str,
-    shell: Shell,
+    around: Around,
     job_type: JobType | None,
     typed: dict[str, str],
     errors: dict[str, str],
@@ -128,15 +153,17 @@ def form_page(
         request,
         template,
         status=422 if errors else 200,
-        shell=shell,
+        shell=around.shell,
         job_type=job_type,
         typed=typed,
         errors=errors,
         labels=LABELS,
         presets=PRESETS,
         zones=sorted(zone_names()),
-        coming=preview(typed["cron"], typed["timezone"], typed["dst"], shell.now, name=name),
-        now=shell.now,
+        calendars=around.calendar_names,
+        limited=any(typed[each] or each in errors for each in LIMITS) or typed["jitter"] != "0s",
+        coming=preview_typed(typed, around.calendars, around.shell.now, name=name),
+        now=around.shell.now,
         properties=forms.properties_of(job_type),
         **context,
     )
@@ -153,11 +180,11 @@ async def _form(
     base: int | None = None,
 ) -> web.Response:
     async with reading(request) as db:
-        shell = await look_around(db)
+        around = await look_around_form(db, typed)
     return form_page(
         request,
         "edit.html",
-        shell,
+        around,
         job_type,
         typed,
         errors or {},

@@ -5,10 +5,10 @@ import re
 from aiohttp import web
 
 from quarterjack.model import JobType
-from quarterjack.queries import access, schedules
+from quarterjack.queries import access, calendars, schedules
 from quarterjack_admin import forms
 from quarterjack_admin.keys import reading, session_of, writing
-from quarterjack_admin.pages.edit import form_page, read_typed
+from quarterjack_admin.pages.edit import form_page, look_around_form, read_typed
 from quarterjack_admin.pages.schedule import find_schedule
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page, schedule_path
@@ -36,7 +36,8 @@ async def make(request: web.Request) -> web.Response:
     name, worker = (str(given.get(key, "")).strip() for key in ("name", "worker"))
     async with reading(request) as db:
         job_type = await schedules.job_type(db, worker)
-    form, errors = forms.read(typed, job_type, {})
+        names = await calendars.names(db)
+    form, errors = forms.read(typed, job_type, {}, names)
     if not NAME.fullmatch(name):
         errors["name"] = NAME_RULE
     if job_type is None:
@@ -100,12 +101,12 @@ async def _form(
     reason: str = "",
 ) -> web.Response:
     async with reading(request) as db:
-        shell = await look_around(db)
+        around = await look_around_form(db, typed)
         workers = [each.worker for each in await schedules.job_types(db)]
     return form_page(
         request,
         "new.html",
-        shell,
+        around,
         job_type,
         typed,
         errors,

@@ -6,8 +6,9 @@ from typing import Any
 from aiohttp import web
 
 from quarterjack.database import Connection
+from quarterjack.definition import Definition
 from quarterjack.model import Schedule
-from quarterjack.queries import backfills, cluster, runs, schedules
+from quarterjack.queries import backfills, calendars, cluster, runs, schedules
 from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
 from quarterjack_admin.paging import Page, read_number
@@ -21,21 +22,7 @@ PAGE = 20
 BACKFILLS = 5
 CHART = 60
 CHANGES = 20
-FOLLOWED = (
-    *("cron", "timezone", "dst", "args", "queue", "priority", "max_attempts", "tags", "catchup"),
-    *(
-        "catchup_window",
-        "catchup_limit",
-        "overlap",
-        "timeout",
-        "max_failures",
-        "expected_within",
-        "description",
-        "uniqueness",
-        "worker",
-    ),
-    *("paused_at", "resume_at"),
-)
+FOLLOWED = (*Definition.model_fields, "uniqueness", "worker", "paused_at", "resume_at")
 
 
 async def find_schedule(request: web.Request, db: Connection) -> Schedule:
@@ -61,6 +48,7 @@ async def show(request: web.Request) -> web.Response:
         else:
             ids = await runs.of_schedule(db, schedule.name, state=None, edge=edge, limit=PAGE + 1)
             listed = Page.forwards(ids, PAGE, first=edge is None)
+        known = await calendars.named(db, [schedule])
         jobs = await runs.read(db, listed.ids)
         latest = (await runs.latest(db, [schedule.name], each=CHART))[schedule.name]
         missed = await runs.not_enqueued(db, schedule.id, before=None, limit=PAGE)
@@ -68,8 +56,8 @@ async def show(request: web.Request) -> web.Response:
         job_type = await schedules.job_type(db, schedule.worker)
         lease = await cluster.lease(db)
         filled = await backfills.of_schedule(db, schedule.id, limit=BACKFILLS)
-    meaning = standing.meaning(schedule)
-    coming = preview(schedule.cron, schedule.timezone, schedule.dst, shell.now, name=schedule.name)
+    meaning = standing.meaning(schedule, known)
+    coming = preview(schedule, known, shell.now)
     return page(
         request,
         "schedule.html",

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from quarterjack.queries import cluster, holds, runs, schedules
+from quarterjack.queries import calendars, cluster, holds, runs, schedules
 from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
 from quarterjack_admin.permissions import requires
@@ -25,6 +25,7 @@ async def show(request: web.Request) -> web.Response:
         listed = await schedules.page(
             db, search=search, state=state, limit=PAGE, offset=(number - 1) * PAGE
         )
+        known = await calendars.named(db, listed.schedules)
         names = [schedule.name for schedule in listed.schedules]
         latest = await runs.latest(db, names, each=BARS)
         lease = await cluster.lease(db)
@@ -33,7 +34,7 @@ async def show(request: web.Request) -> web.Response:
     rows = [
         {
             "schedule": schedule,
-            "meaning": standing.meaning(schedule),
+            "meaning": standing.meaning(schedule, known),
             "status": standing.status(schedule, shell.now, led=led),
             "chart": standing.chart(latest[schedule.name]),
             "last": latest[schedule.name][0] if latest[schedule.name] else None,
