@@ -32,6 +32,7 @@ from quarterjack_admin.pages import (
     schedule,
     schedules,
     sign_in,
+    why,
 )
 from quarterjack_admin.passwords import Passwords
 from quarterjack_admin.permissions import check_routes
@@ -57,6 +58,7 @@ PAGES = (
     schedule,
     schedules,
     sign_in,
+    why,
 )
 
 

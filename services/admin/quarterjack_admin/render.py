@@ -11,7 +11,7 @@ from aiohttp import web
 
 import quarterjack
 from quarterjack.database import Connection
-from quarterjack.queries import alerts, cluster, holds
+from quarterjack.queries import alerts, cluster, holds, losses
 from quarterjack.queries.access import Session
 from quarterjack_admin import assets, words
 from quarterjack_admin.keys import SESSION
@@ -83,6 +83,12 @@ async def look_around(db: Connection) -> Shell:
     if unserved:
         names = ", ".join(unserved[:5])
         alarms.append(Alarm(text=f"No worker takes jobs from {names}."))
+    if lost := await losses.recent(db):
+        text = (
+            f"A failover of the database took back {lost} decided ticks within the last day. "
+            "They were decided again, so their jobs may have run twice; each is in qj_lost_ticks."
+        )
+        alarms.append(Alarm(text=text))
     alarms += [
         Alarm(text=alert.message, link=schedule_path(alert.schedule), link_text="See the schedule")
         for alert in await alerts.open(db, limit=SHOWN_ALERTS)

@@ -20,6 +20,7 @@ from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
 from quarterjack.queries import calendars, jobs, notifications, plans, ticks
 from quarterjack.queries.traces import Span
 from quarterjack.telemetry import Telemetry
+from quarterjack_scheduler.audit import Audit
 from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.decide import Calendars, Verdict, decide, to_move, to_rows
 from quarterjack_scheduler.election import Election
@@ -46,6 +47,7 @@ class TickLoop:
         self._election = election
         self._channel = channels.channel(schema, channels.SCHEDULER)
         self._telemetry = telemetry
+        self._audit = Audit(election.peer.node)
         self._woken = asyncio.Event()
         self._sick = False
 
@@ -61,11 +63,7 @@ class TickLoop:
             self._election.check()
             try:
                 term, self._sick = self._election.term, False
-                if term is None:
-                    await ask(self._pool, ticks.now, PATIENCE)
-                    pause = PASS_EVERY
-                else:
-                    pause = await ask(self._pool, partial(self._pass, term), PATIENCE)
+                pause = await ask(self._pool, partial(self._turn, term), PATIENCE)
                 self._progress()
                 reachable = True
             except LOST as error:
@@ -73,6 +71,14 @@ class TickLoop:
                     log.warning("could not look for ticks: %s; trying again", error)
                 reachable = False
             await self._rest(pause)
+
+    async def _turn(self, term: int | None, db: Connection) -> float:
+        """Make a pass if this replica leads, otherwise see that the database answers."""
+        await self._audit.look(db)
+        if term is not None:
+            return await self._pass(term, db)
+        await ticks.now(db)
+        return PASS_EVERY
 
     async def _pass(self, term: int, db: Connection) -> float:
         """Decide what is due and what falls due within a second; seconds to rest after it."""
@@ -194,6 +200,7 @@ class TickLoop:
         )
 
         self._sick = False
+        self._audit.keep(struck)
         if not held:
             log.warning("fenced: term %d is over", term)
             self._election.wake()

@@ -102,7 +102,10 @@ async def acquire(
     """
     term: int | None = await db.fetchval(
         """
-        WITH taken AS (
+        WITH before AS MATERIALIZED (
+          SELECT renewed_at FROM qj_lease WHERE name = 'scheduler'
+        ),
+        taken AS (
           UPDATE qj_lease AS l
           SET
             term = l.term + 1,
@@ -127,10 +130,12 @@ async def acquire(
           RETURNING l.term, l.holder, l.node, l.acquired_at
         ),
         noted AS (
-          INSERT INTO qj_terms (term, holder, node, acquired_at)
-          SELECT term, holder, node, acquired_at FROM taken
+          INSERT INTO qj_terms (term, holder, node, acquired_at, free_since)
+          SELECT t.term, t.holder, t.node, t.acquired_at, b.renewed_at FROM taken AS t, before AS b
           ON CONFLICT (term) DO UPDATE
-          SET holder = excluded.holder, node = excluded.node, acquired_at = excluded.acquired_at, resigned_at = NULL
+          SET
+            holder = excluded.holder, node = excluded.node, acquired_at = excluded.acquired_at, resigned_at = NULL,
+            free_since = excluded.free_since
         )
         SELECT term FROM taken
         """,
@@ -148,7 +153,7 @@ async def resign(db: Database, *, uuid: UUID, term: int) -> None:
         """
         WITH given_back AS (
           UPDATE qj_lease
-          SET holder = NULL, expires_at = '-infinity'
+          SET holder = NULL, renewed_at = clock_timestamp(), expires_at = '-infinity'
           WHERE name = 'scheduler' AND holder = $1 AND term = $2
           RETURNING term
         ),

@@ -84,10 +84,11 @@ async def delete(request: web.Request) -> web.Response:
             target=name,
             result="conflict" if users else "ok",
         )
-    if users:
-        raise web.HTTPConflict(
-            reason="In use", text=f"Take it out of {', '.join(users)} first: they name it."
-        )
+        found = (await calendars.read(db, [name])).get(name)
+    if users and found is not None:
+        said = {"name": f"take it out of {', '.join(users)} first"}
+        typed = {"name": name, "days": to_text(found.days)}
+        return await _form(request, typed, said, stored=True, status=409)
     raise web.HTTPSeeOther("/calendars")
 
 
@@ -134,13 +135,14 @@ async def _form(
     errors: Mapping[str, str],
     *,
     stored: bool = False,
+    status: int = 422,
 ) -> web.Response:
     async with reading(request) as db:
         shell = await look_around(db)
     return page(
         request,
         "calendar.html",
-        status=422 if errors else 200,
+        status=status if errors else 200,
         shell=shell,
         typed=typed,
         errors=errors,
