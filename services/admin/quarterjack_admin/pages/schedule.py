@@ -112,6 +112,8 @@ def _shown(name: str, value: Any) -> Any:
     """Give a value of a version for a person: times in UTC, no secrets."""
     if name.endswith("_at") and isinstance(value, str):
         return clock(datetime.fromisoformat(value), datetime.fromtimestamp(0, UTC))
+    if isinstance(value, list):
+        return ", ".join(map(str, redact(value))) or "none"
     return redact(value)
 
 
