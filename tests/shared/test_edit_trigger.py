@@ -97,3 +97,17 @@ async def test_advancing_the_watermark_is_no_edit(database: TestDatabase) -> Non
         await database.pool.fetchval("SELECT version FROM qj_schedules WHERE broken_reason = 'x'")
         == 1
     )
+
+
+async def test_a_clock_that_was_set_back_plans_nothing_again(database: TestDatabase) -> None:
+    await database.pool.execute(SCHEDULE)
+    await database.pool.execute("UPDATE qj_schedules SET planned_from = now() + interval '20 s'")
+
+    for cron in ("*/2 * * * *", "*/3 * * * *"):
+        await database.pool.execute("UPDATE qj_schedules SET cron = $1", cron)
+
+    row = await database.row(
+        "SELECT planned_from > now() + interval '10 s' AS kept, "
+        "(SELECT bool_and(tick_at <= until_at) FROM qj_ticks) AS ordered FROM qj_schedules"
+    )
+    assert tuple(row) == (True, True)

@@ -1,0 +1,264 @@
+"""What the scheduler asks of Postgres, in memory: each function is one atomic statement.
+
+It knows what decides ticks: lease, watermark, version, pause, ledger and one job for each tick. `without` names
+a line of the real statement to leave out, which the checks must notice.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from quarterjack.queries import lease
+from quarterjack.queries.plans import Unplanned
+from quarterjack.queries.ticks import Due, Struck
+
+NEVER = datetime.min.replace(tzinfo=UTC)
+LINES = ("compare-and-set", "fence", "version test", "never early")
+
+
+@dataclass(slots=True)
+class Line:
+    """A line of the ledger, and in which order it was committed."""
+
+    schedule_id: int
+    tick_at: datetime
+    until_at: datetime | None
+    outcome: str
+    version: int
+    term: int | None
+    decided_at: datetime
+
+
+@dataclass(slots=True)
+class State:
+    """All that a failover may take back."""
+
+    schedules: dict[int, dict[str, Any]] = field(default_factory=dict)
+    ledger: list[Line] = field(default_factory=list)
+    jobs: list[tuple[int, datetime]] = field(default_factory=list)
+    eras: list[dict[str, Any]] = field(default_factory=list)
+    term: int = 0
+    holder: UUID | None = None
+    session: object = None
+    expires_at: datetime = NEVER
+    renewed_at: datetime = NEVER
+
+
+class Postgres:
+    """The tables and the statements; `clock` is seconds since the beginning, `step` what its clock is off by."""
+
+    def __init__(
+        self, began: datetime, clock: Callable[[], float], *, without: str | None = None
+    ) -> None:
+        self.state = State()
+        self.without = without
+        self.step = timedelta(0)
+        self.sessions: set[object] = set()
+        self._began = began
+        self._clock = clock
+
+    def now(self) -> datetime:
+        passed = timedelta(seconds=self._clock())
+        return self._began + passed + self.step
+
+    def snapshot(self) -> State:
+        session = self.state.session
+        return copy.deepcopy(self.state, {id(session): session})
+
+    def add(self, id: int, row: dict[str, Any], planned_from: datetime) -> None:
+        self.state.schedules[id] = {
+            "id": id,
+            "version": 1,
+            "paused": False,
+            "planned_from": planned_from,
+            "next_run_at": None,
+            "last_tick_at": None,
+            "broken_reason": None,
+            "applied_version": None,
+            **row,
+        }
+        self._open_era(self.state.schedules[id], planned_from)
+
+    def edit(self, id: int, **changes: Any) -> None:
+        """Do what the trigger of an edit does."""
+        row = self.state.schedules[id]
+        before, at = dict(row), max(self.now(), row["planned_from"])
+        row |= changes | {"version": row["version"] + 1, "broken_reason": None}
+        if before["paused"]:
+            self._note(before, before["planned_from"], at, "paused")
+        elif (owed := before["next_run_at"] or before["planned_from"]) <= at:
+            self._note(before, owed, at, "superseded")
+        row["planned_from"] = at
+        if not before["paused"]:
+            row["next_run_at"] = None
+        self._close_era(id, max(at, row["last_tick_at"] or at))
+        self._open_era(row, at)
+
+    def _note(self, row: dict[str, Any], start: datetime, end: datetime, outcome: str) -> None:
+        taken = {(line.schedule_id, line.tick_at) for line in self.state.ledger}
+        if (row["id"], start) not in taken:
+            line = Line(row["id"], start, end, outcome, row["version"], None, self.now())
+            self.state.ledger.append(line)
+
+    def _close_era(self, id: int, at: datetime) -> None:
+        next(era for era in self.state.eras if era["id"] == id and era["end"] is None)["end"] = at
+
+    def _open_era(self, row: dict[str, Any], at: datetime) -> None:
+        begin = max(at, row["last_tick_at"] or at)
+        kept = {name: row[name] for name in ("id", "version", "cron", "paused")}
+        self.state.eras.append({**kept, "begin": begin, "end": None})
+
+    # -- the statements of quarterjack.queries.lease
+
+    def beat(self, session: object, *, uuid: UUID, term: int, ttl: timedelta, **_: Any) -> Any:
+        state, now = self.state, self.now()
+        leading = state.term == term and state.holder == uuid
+        if leading:
+            state.renewed_at, state.expires_at, state.session = now, now + ttl, session
+        return lease.Standing(
+            leading=leading,
+            term=state.term,
+            holder=state.holder,
+            remaining=max(state.expires_at - now, timedelta(0)),
+            free=self._free(now, ttl),
+            now=now,
+        )
+
+    def _free(self, now: datetime, ttl: timedelta) -> bool:
+        state = self.state
+        return not now < state.expires_at <= now + 2 * ttl or state.session not in self.sessions
+
+    def acquire(
+        self, session: object, *, uuid: UUID, seen_term: int, ttl: timedelta, **_: Any
+    ) -> int | None:
+        state, now = self.state, self.now()
+        if state.term != seen_term or not self._free(now, ttl):
+            return None
+        state.term, state.holder, state.session = seen_term + 1, uuid, session
+        state.renewed_at, state.expires_at = now, now + ttl
+        return state.term
+
+    def resign(self, session: object, *, uuid: UUID, term: int) -> None:
+        if (self.state.holder, self.state.term) == (uuid, term):
+            self.state.holder, self.state.expires_at = None, NEVER
+
+    # -- those of quarterjack.queries.plans
+
+    def unplanned(self, session: object, *, limit: int) -> list[Unplanned]:
+        return [
+            _typed(Unplanned, row | {"planned_from": self._owed_from(row)})
+            for row in self.state.schedules.values()
+            if row["applied_version"] != row["version"]
+            or (row["next_run_at"] is None and not row["paused"] and row["broken_reason"] is None)
+        ][:limit]
+
+    def _owed_from(self, row: dict[str, Any]) -> datetime:
+        planned_from: datetime = row["planned_from"]
+        return max(planned_from, row["last_tick_at"] or planned_from)
+
+    def plan(
+        self, session: object, *, holder: UUID, term: int, plans: Sequence[dict[str, Any]], **_: Any
+    ) -> set[int]:
+        held = set()
+        for wanted in plans if self._held(holder, term) else ():
+            row = self.state.schedules[wanted["id"]]
+            if row["version"] == wanted["version"]:
+                row["next_run_at"] = row["next_run_at"] or _instant(wanted["next_run_at"])
+                row["broken_reason"] = wanted["broken_reason"]
+                row["applied_version"] = wanted["version"]
+                held.add(row["id"])
+        return held
+
+    def mark_broken(
+        self, session: object, *, holder: UUID, term: int, id: int, version: int, reason: str
+    ) -> None:
+        raise AssertionError(f"schedule {id} was set aside: {reason}")
+
+    def _held(self, holder: UUID, term: int) -> bool:
+        return self.without == "fence" or (self.state.holder, self.state.term) == (holder, term)
+
+    # -- those of quarterjack.queries.ticks
+
+    def due(self, session: object, *, horizon: timedelta, limit: int) -> list[Due]:
+        rows = [
+            row
+            for row in self.state.schedules.values()
+            if not row["paused"]
+            and row["broken_reason"] is None
+            and row["next_run_at"] is not None
+            and row["next_run_at"] <= self.now() + horizon
+        ]
+        rows.sort(key=lambda row: row["next_run_at"])
+        return [_typed(Due, row) for row in rows[:limit]]
+
+    def strike(
+        self,
+        session: object,
+        *,
+        holder: UUID,
+        term: int,
+        moves: Sequence[dict[str, Any]],
+        decisions: Sequence[dict[str, Any]],
+    ) -> tuple[bool, list[Struck]]:
+        if not self._held(holder, term):
+            return False, []
+        moved = {move["id"] for move in moves if self._move(move)}
+        struck = [self._decide(each, term) for each in decisions if each["schedule_id"] in moved]
+        return True, struck
+
+    def _move(self, move: dict[str, Any]) -> bool:
+        row, until = self.state.schedules[move["id"]], _instant(move["decided_until"])
+        assert until is not None
+        if not (
+            (row["version"] == move["version"] or self.without == "version test")
+            and (
+                row["next_run_at"] == _instant(move["expected_at"])
+                or self.without == "compare-and-set"
+            )
+            and not row["paused"]
+            and (until <= self.now() or self.without == "never early")
+        ):
+            return False
+        row["next_run_at"], row["last_tick_at"] = _instant(move["next_run_at"]), until
+        return True
+
+    def _decide(self, decision: dict[str, Any], term: int) -> Struck:
+        id, tick_at = decision["schedule_id"], _instant(decision["tick_at"])
+        assert tick_at is not None
+        row, now = self.state.schedules[id], self.now()
+        self.state.ledger.append(
+            Line(
+                id,
+                tick_at,
+                _instant(decision["until_at"]),
+                decision["outcome"],
+                row["version"],
+                term,
+                now,
+            )
+        )
+        job_id = None
+        if decision["outcome"] == "enqueued":
+            self.state.jobs.append((id, tick_at))
+            job_id = len(self.state.jobs)
+        return Struck(
+            schedule_id=id,
+            tick_at=tick_at,
+            outcome=decision["outcome"],
+            reason=decision["reason"],
+            job_id=job_id,
+            queue=row["queue"],
+            decided_at=now,
+            stopped=[],
+        )
+
+
+def _typed(kind: Any, row: dict[str, Any]) -> Any:
+    return kind(**{each.name: row[each.name] for each in fields(kind)})
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
