@@ -1,0 +1,167 @@
+"""Ticks under the same faults, beside oban-py: how many minutes were missed, and how many doubled.
+
+Two replicas of each scheduler, five entries on `* * * * *`, each system with a database of its own on one server.
+Rounds: undisturbed; the leader killed (kill -9) 2 s before each minute; the leader stopped (SIGSTOP) 2 s before each
+minute, for 40 s. A replica that was killed is started again at once. Needs oban-py in an environment of its own:
+
+    python3.13 -m venv ENV && ENV/bin/pip install oban==0.7.0
+    ./dev bench peers ENV/bin/python [minutes of each round, default 5]
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+
+from quarterjack import migrate
+from quarterjack.database import Address
+from quarterjack_local.postgres import Server, find_binaries
+
+HERE = Path(__file__).resolve().parent
+ENTRIES, REPLICAS, MINUTE = 5, 2, 60.0
+BEFORE, STOPPED_FOR = 2.0, 40.0
+SCHEDULES = """
+INSERT INTO qj_schedules (name, worker, cron, queue, overlap)
+SELECT 'every_' || n, 'w', '* * * * *', 'unworked', 'allow' FROM generate_series(1, $1) AS n
+"""
+TICKS = """
+SELECT date_trunc('minute', scheduled_at) AS at, count(*) AS jobs
+FROM oban_jobs WHERE scheduled_at >= $1 AND scheduled_at < $2 GROUP BY 1
+"""
+OURS = "SELECT node FROM qj_lease WHERE expires_at > clock_timestamp()"
+THEIRS = "SELECT node FROM oban_leaders WHERE expires_at > timezone('UTC', clock_timestamp())"
+
+
+@dataclass(slots=True)
+class System:
+    """One scheduler: how its replicas are started, and who leads."""
+
+    name: str
+    url: str
+    command: Callable[[str], list[str]]
+    leader: str
+    running: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+
+    async def start(self, node: str) -> None:
+        self.running[node] = await asyncio.create_subprocess_exec(
+            *self.command(node),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=os.environ | {"DATABASE_URL": self.url, "QUARTERJACK_NODE": node},
+        )
+
+    async def leading(self) -> str | None:
+        connection = await asyncpg.connect(self.url)
+        try:
+            node: str | None = await connection.fetchval(self.leader)
+        finally:
+            await connection.close()
+        return node if node in self.running else None
+
+    async def kill_leader(self) -> None:
+        if (node := await self.leading()) is not None:
+            self.running[node].kill()
+            await self.running[node].wait()
+            await self.start(node)
+
+    async def stop_leader(self) -> None:
+        if (node := await self.leading()) is not None:
+            self.running[node].send_signal(signal.SIGSTOP)
+            await asyncio.sleep(STOPPED_FOR)
+            self.running[node].send_signal(signal.SIGCONT)
+
+    async def nothing(self) -> None:
+        """Leave it undisturbed."""
+
+    async def end(self) -> None:
+        for process in self.running.values():
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def count(self, start: datetime, end: datetime) -> tuple[int, int, int]:
+        """Give the ticks that were due, those without a job, and the jobs too many."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            found = await connection.fetch(
+                TICKS, start.replace(tzinfo=None), end.replace(tzinfo=None)
+            )
+        finally:
+            await connection.close()
+        due = round((end - start).total_seconds() / MINUTE) * ENTRIES
+        jobs = [record["jobs"] for record in found]
+        here = sum(min(count, ENTRIES) for count in jobs)
+        return due, due - here, sum(max(0, count - ENTRIES) for count in jobs)
+
+
+async def round_of(system: System, fault: str, start: float, minutes: int) -> tuple[int, int, int]:
+    """Let a round pass from the minute `start` on, with the fault before each of its minutes."""
+    act = getattr(system, fault)
+    for minute in range(minutes):
+        await asyncio.sleep(start + minute * MINUTE - BEFORE - now())
+        await act()
+    await asyncio.sleep(start + minutes * MINUTE - BEFORE - 1 - now())
+    return await system.count(
+        datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(start + minutes * MINUTE, UTC)
+    )
+
+
+def now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+async def make(server: Server, name: str) -> str:
+    url = server.url("postgres")
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    url = server.url(name)
+    await migrate.apply(Address(url=url, direct_url=url, schema="public"), optional=())
+    return url
+
+
+async def main(python: str, minutes: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        server = Server(Path(directory) / "data", bin_dir=find_binaries()[0].path, settings={})
+        server.start()
+        ours, theirs = await make(server, "ours"), await make(server, "theirs")
+        connection = await asyncpg.connect(ours)
+        await connection.execute(SCHEDULES, ENTRIES)
+        await connection.close()
+        systems = [
+            System("quarterjack", ours, lambda _: [sys.executable, "-m", "quarterjack_scheduler"], OURS),
+            System("oban-py", theirs, lambda node: [python, str(HERE / "_oban_replica.py"), theirs, node], THEIRS),
+        ]  # fmt: skip
+        try:
+            for system in systems:
+                for number in range(REPLICAS):
+                    await system.start(f"{system.name}-{number + 1}")
+            await report(systems, minutes)
+        finally:
+            for system in systems:
+                await system.end()
+            server.stop("immediate")
+
+
+async def report(systems: list[System], minutes: int) -> None:
+    print("| fault | system | ticks due | missing | doubled |\n|---|---|---:|---:|---:|")
+    for fault in ("nothing", "kill_leader", "stop_leader"):
+        start = (now() // MINUTE + 2) * MINUTE
+        rounds = [round_of(system, fault, start, minutes) for system in systems]
+        for system, found in zip(systems, await asyncio.gather(*rounds), strict=True):
+            due, missing, doubled = found
+            print(f"| {fault} | {system.name} | {due} | {missing} | {doubled} |", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5))
