@@ -56,6 +56,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     wanted = metafunc.config.getoption("--postgres")
     chosen = [b for b in binaries() if wanted in (None, str(b.version))]
+    if wanted is None and metafunc.definition.get_closest_marker("newest_postgres"):
+        chosen = chosen[:1]
     if not chosen:
         raise pytest.UsageError("no Postgres to test on: run through ./dev test")
     metafunc.parametrize(

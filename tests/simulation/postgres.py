@@ -14,22 +14,10 @@ from uuid import UUID
 from quarterjack.queries import lease
 from quarterjack.queries.plans import Unplanned
 from quarterjack.queries.ticks import Due, Struck
+from tests.checks import Era, History, Line
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 LINES = ("compare-and-set", "fence", "version test", "never early")
-
-
-@dataclass(slots=True)
-class Line:
-    """A line of the ledger, and in which order it was committed."""
-
-    schedule_id: int
-    tick_at: datetime
-    until_at: datetime | None
-    outcome: str
-    version: int
-    term: int | None
-    decided_at: datetime
 
 
 @dataclass(slots=True)
@@ -39,7 +27,7 @@ class State:
     schedules: dict[int, dict[str, Any]] = field(default_factory=dict)
     ledger: list[Line] = field(default_factory=list)
     jobs: list[tuple[int, datetime]] = field(default_factory=list)
-    eras: list[dict[str, Any]] = field(default_factory=list)
+    eras: list[Era] = field(default_factory=list)
     term: int = 0
     holder: UUID | None = None
     session: object = None
@@ -104,12 +92,23 @@ class Postgres:
             self.state.ledger.append(line)
 
     def _close_era(self, id: int, at: datetime) -> None:
-        next(era for era in self.state.eras if era["id"] == id and era["end"] is None)["end"] = at
+        next(era for era in self.state.eras if era.id == id and era.end is None).end = at
 
     def _open_era(self, row: dict[str, Any], at: datetime) -> None:
         begin = max(at, row["last_tick_at"] or at)
-        kept = {name: row[name] for name in ("id", "version", "cron", "paused")}
-        self.state.eras.append({**kept, "begin": begin, "end": None})
+        self.state.eras.append(Era(row["id"], row["version"], row["cron"], row["paused"], begin))
+
+    def history(self) -> History:
+        """Give what the checks look at."""
+        rows = self.state.schedules
+        assert not any(row["broken_reason"] for row in rows.values())
+        return History(
+            ledger=self.state.ledger,
+            jobs=self.state.jobs,
+            eras=self.state.eras,
+            waiting={id: row["next_run_at"] for id, row in rows.items()},
+            now=self.now(),
+        )
 
     # -- the statements of quarterjack.queries.lease
 

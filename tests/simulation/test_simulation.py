@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from quarterjack.queries.ticks import Due
 from quarterjack_scheduler import tick_loop
 from quarterjack_scheduler.decide import Calendars, Verdict, decide
-from tests.simulation.checks import STEPS, check
+from tests.checks import STEPS, check
 from tests.simulation.clock import run
 from tests.simulation.cluster import BEGAN, Cluster, connect_loops
 from tests.simulation.postgres import LINES
@@ -138,7 +138,7 @@ async def live(
     for node in cluster.nodes:
         node.kill()
     assert not cluster.alarms, cluster.alarms
-    check(cluster.postgres)
+    check(cluster.postgres.history())
 
 
 def _plan(

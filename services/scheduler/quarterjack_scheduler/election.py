@@ -169,7 +169,7 @@ class Election:
         if self._term and standing.term == self._term and self._stuck == 1:
             return BEAT
         if self._term:
-            await self._step_down(connection, standing, sound)
+            await self._step_down(connection, standing)
         sound = sound and sent >= self._shy_until
         if standing.free and sound:
             await self._seek(connection, standing.term)
@@ -177,13 +177,12 @@ class Election:
         until_expiry = standing.remaining.total_seconds() + 0.005 + random.random() * 0.02  # noqa: S311 - jitter
         return min(BEAT, until_expiry) if sound else BEAT
 
-    async def _step_down(
-        self, connection: "Connection[Record]", standing: lease.Standing, sound: bool
-    ) -> None:
-        """Lead no more; for want of progress in two beats, let another try before seeking the lease again."""
-        why = f"term {standing.term} has begun" if sound else "its tick loop is stuck"
+    async def _step_down(self, connection: "Connection[Record]", standing: lease.Standing) -> None:
+        """Lead no more; if it was for want of progress, let another try before seeking the lease again."""
+        stuck = self._stuck > 0 and standing.term == self._term
+        why = "its tick loop is stuck" if stuck else f"term {standing.term} has begun"
         log.warning("lost term %d: %s", self._term, why)
-        if not sound:
+        if stuck:
             self._shy_until = boot() + SHY_FOR
             await self._give_back(connection)
         self._term = 0

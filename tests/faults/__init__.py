@@ -1,0 +1,1 @@
+"""Faults done to real replicas, on real servers, and what must hold whatever was done."""
