@@ -1,4 +1,4 @@
-"""A way to the database that loses replies, or falls silent while it stays open."""
+"""A way to the database that is made to fail: it loses replies, falls silent, cuts, delays or leads elsewhere."""
 
 import asyncio
 import random
@@ -8,28 +8,68 @@ from dataclasses import replace
 from urllib.parse import urlsplit, urlunsplit
 
 from quarterjack.database import Address
+from tests.wire import Answered, Asked
 
 CHUNK = 65_536
 
 
-class Proxy:
-    """Forwards connections, and can be told to do worse.
+class Gate:
+    """Holds back what comes while it is shut; once open, it all goes on, late."""
 
-    `deaf` swallows what the server says, `silent` also what it is asked; `cut_after` replies end a connection,
-    and `cut_chance` of all replies do; `refusing` takes no new connection.
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._open.set()
+
+    @property
+    def shut(self) -> bool:
+        return not self._open.is_set()
+
+    @shut.setter
+    def shut(self, value: bool) -> None:
+        (self._open.clear if value else self._open.set)()
+
+    async def passed(self) -> None:
+        await self._open.wait()
+
+
+class Proxy:
+    """Forwards connections, and can be told at any time to do worse.
+
+    `deaf` holds back what the server says, `silent` also what it is asked; both let it through, late, when they
+    end. `cut_after` replies end a connection, and `cut_chance` of all replies do, in their middle; `refusing`
+    takes no new connection; `delay` is the least and the most seconds that each piece takes. `cut_reply_of` is a
+    text: when the server has finished a statement that holds it, the client's connection ends without a reply.
     """
 
     def __init__(self, host: str, port: int, dice: random.Random | None = None) -> None:
-        self.deaf = False
-        self.silent = False
         self.refusing = False
+        self.delay = (0.0, 0.0)
         self.cut_after: int | None = None
         self.cut_chance = 0.0
+        self.cut_reply_of: bytes | None = None
         self.cuts = 0
+        self.replies = 0
         self.target = host, port
-        self._dice = dice or random.Random(0)
-        self._replies = 0
+        self.dice = dice or random.Random(0)
+        self.asking, self.answering = Gate(), Gate()
+        self.connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def deaf(self) -> bool:
+        return self.answering.shut
+
+    @deaf.setter
+    def deaf(self, value: bool) -> None:
+        self.answering.shut = value
+
+    @property
+    def silent(self) -> bool:
+        return self.asking.shut and self.answering.shut
+
+    @silent.setter
+    def silent(self, value: bool) -> None:
+        self.asking.shut = self.answering.shut = value
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:
@@ -45,6 +85,11 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def forget(self) -> None:
+        """End every connection at the server's side only: the clients are told nothing."""
+        for connection in list(self.connections):
+            connection.forget()
+
     async def retarget(self, host: str, port: int) -> None:
         """Lead to another server, as a Service does after a failover."""
         self.target = host, port
@@ -52,37 +97,107 @@ class Proxy:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.CancelledError):
-            server_reader, server_writer = await asyncio.open_connection(*self.target)
             try:
-                asking = asyncio.create_task(self._ask(reader, server_writer))
-                answering = asyncio.create_task(self._answer(server_reader, writer))
+                await self.asking.passed()
+                server_reader, server_writer = await asyncio.open_connection(*self.target)
+                connection = Connection(self, writer, server_writer)
+                self.connections.add(connection)
                 try:
-                    await asyncio.wait({asking, answering}, return_when=asyncio.FIRST_COMPLETED)
+                    await connection.run(reader, server_reader)
                 finally:
-                    for task in (asking, answering):
-                        task.cancel()
-                    await asyncio.gather(asking, answering, return_exceptions=True)
+                    self.connections.discard(connection)
+                    server_writer.transport.abort()
             finally:
-                server_writer.close()
                 writer.transport.abort()
 
-    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while said := await reader.read(CHUNK):
-            if not self.silent:
-                writer.write(said)
-                await writer.drain()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+class Connection:
+    """One client, and the server behind the proxy."""
+
+    def __init__(
+        self, proxy: Proxy, client: asyncio.StreamWriter, server: asyncio.StreamWriter
+    ) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._server = server
+        self._asked = Asked()
+        self._answered = Answered(self._asked)
+        self._marked = False
+        self._forgotten = False
+
+    def forget(self) -> None:
+        self._forgotten = True
+        self._server.transport.abort()
+
+    async def run(
+        self, from_client: asyncio.StreamReader, from_server: asyncio.StreamReader
+    ) -> None:
+        tasks = [
+            asyncio.create_task(self._ask(from_client)),
+            asyncio.create_task(self._answer(from_server)),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if self._forgotten:
+                await self._client.wait_closed()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, reader: asyncio.StreamReader) -> None:
+        proxy = self._proxy
         while said := await reader.read(CHUNK):
-            if self.deaf or self.silent:
+            executed = self._asked.executed(said)
+            marker = proxy.cut_reply_of
+            self._marked |= marker is not None and any(marker in each for each in executed)
+            await self._pass(proxy.asking, self._server, said)
+
+    async def _answer(self, reader: asyncio.StreamReader) -> None:
+        proxy = self._proxy
+        while said := await reader.read(CHUNK):
+            finished = self._answered.finished(said)
+            if self._marked and not finished:
                 continue
-            self._replies += 1
-            counted = self.cut_after is not None and self._replies % self.cut_after == 0
-            if counted or self._dice.random() < self.cut_chance:
-                self.cuts += 1
+            proxy.replies += 1
+            counted = proxy.cut_after is not None and proxy.replies % proxy.cut_after == 0
+            if self._marked or counted:
+                proxy.cuts += 1
                 return
-            writer.write(said)
-            await writer.drain()
+            if proxy.cut_chance and proxy.dice.random() < proxy.cut_chance:
+                proxy.cuts += 1
+                self._client.write(said[: len(said) // 2])
+                await self._client.drain()
+                return
+            await self._pass(proxy.answering, self._client, said)
+
+    async def _pass(self, gate: Gate, writer: asyncio.StreamWriter, said: bytes) -> None:
+        if self._proxy.delay[1]:
+            await asyncio.sleep(self._proxy.dice.uniform(*self._proxy.delay))
+        await gate.passed()
+        writer.write(said)
+        await writer.drain()
+
+
+@asynccontextmanager
+async def opened(
+    host: str, port: int, dice: random.Random | None = None
+) -> AsyncIterator[tuple[Proxy, int]]:
+    """Open a proxy before a server; with the port that leads through it."""
+    proxy = Proxy(host, port, dice)
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+    try:
+        yield proxy, server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await proxy.cut()
+        await server.wait_closed()
+
+
+def through(url: str, port: int) -> str:
+    """Give the address that leads through a proxy's port."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{parts.username}@127.0.0.1:{port}"))
 
 
 @asynccontextmanager
@@ -91,13 +206,6 @@ async def proxied(
 ) -> AsyncIterator[tuple[Proxy, Address]]:
     """Open a proxy before the database of an address; the address that leads through it."""
     parts = urlsplit(address.url)
-    proxy = Proxy(parts.hostname or "127.0.0.1", parts.port or 5432, dice)
-    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    url = urlunsplit(parts._replace(netloc=f"{parts.username}@127.0.0.1:{port}"))
-    try:
+    async with opened(parts.hostname or "127.0.0.1", parts.port or 5432, dice) as (proxy, port):
+        url = through(address.url, port)
         yield proxy, replace(address, url=url, direct_url=url)
-    finally:
-        server.close()
-        await proxy.cut()
-        await server.wait_closed()
