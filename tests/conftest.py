@@ -1,6 +1,7 @@
 """Throw-away servers, one migrated template each, and a fresh database for every test."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,24 @@ def binaries() -> list[Binaries]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--postgres", choices=TESTED, help="test on this major version only")
+    parser.addoption("--seed", type=int, help="repeat the faults of an earlier run")
+    parser.addoption("--nightly", action="store_true", help="the faults that take long as well")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:
+        config.option.seed = secrets.randbelow(10**6)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.line(f"faults are repeated by --seed {terminalreporter.config.option.seed}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.option.nightly:
+        late = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=late)
+        items[:] = [item for item in items if item not in late]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ class Service:
     name: str
     process: asyncio.subprocess.Process
     lines: list[str] = field(default_factory=list)
+    said: Callable[[str, str], None] | None = None
 
     @property
     def pid(self) -> int:
@@ -58,13 +59,16 @@ class Service:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
             self.lines.append(line.decode(errors="replace").rstrip())
+            if self.said:
+                self.said(self.name, self.lines[-1])
 
 
 class Cluster:
-    """Starts services on one database; `last_words` tells what they logged."""
+    """Starts services on one database; `last_words` tells what they logged, `said` hears it at once."""
 
     def __init__(self, database: TestDatabase, group: asyncio.TaskGroup) -> None:
         self.database = database
+        self.said: Callable[[str, str], None] | None = None
         self.services: list[Service] = []
         self._group = group
 
@@ -87,7 +91,7 @@ class Cluster:
             }
             | dict(env or {}),
         )
-        service = Service(name, process)
+        service = Service(name, process, said=self.said)
         self.services.append(service)
         self._group.create_task(service._read())
         return service

@@ -152,6 +152,7 @@ class Connection:
             marker = proxy.cut_reply_of
             self._marked |= marker is not None and any(marker in each for each in executed)
             await self._pass(proxy.asking, self._server, said)
+        await proxy.asking.passed()  # that the client has gone is news too
 
     async def _answer(self, reader: asyncio.StreamReader) -> None:
         proxy = self._proxy

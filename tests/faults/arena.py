@@ -1,19 +1,29 @@
 """Replicas of the scheduler, each behind a proxy of its own, and a nemesis that has its way with them."""
 
+import asyncio
 import random
+import re
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from quarterjack.database import LOST
-from tests.checks import check
+from tests.checks import (
+    History,
+    Trouble,
+    check,
+    check_hygiene,
+    check_lateness,
+    check_steps,
+)
 from tests.conftest import TestDatabase
-from tests.faults.evidence import SCHEDULES, Diary, read_history
+from tests.faults.evidence import Diary, make_schedules, read_history, read_steps
 from tests.processes import Cluster, Service, cluster
 from tests.proxy import Proxy, proxied
 from tests.waiting import until
@@ -23,12 +33,28 @@ SELECT p.node FROM qj_lease AS l JOIN qj_peers AS p ON p.uuid = l.holder
 WHERE l.expires_at > clock_timestamp()
 """
 DECIDED = "SELECT count(*) FROM qj_ticks WHERE term IS NOT NULL"
-IDLE = """
-SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND state = 'idle in transaction' AND state_change < now() - interval '2 s'
+PROBE = """
+SELECT
+  l.term, l.node, l.expires_at > clock_timestamp() AS led,
+  (SELECT extract(epoch FROM clock_timestamp() - min(next_run_at))::float FROM qj_schedules
+   WHERE paused_at IS NULL AND broken_reason IS NULL) AS behind,
+  (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - state_change)), 0)::float FROM pg_stat_activity
+   WHERE datname = current_database() AND state LIKE 'idle in transaction%'
+     AND application_name LIKE 'quarterjack-%') AS idle
+FROM qj_lease AS l
 """
-QUIET_WITHIN, RESUMED_WITHIN = 25.0, 25.0
-TROUBLE = ("Traceback", "unhandled", "was never awaited", "set aside")
+SESSIONS = """
+SELECT application_name FROM pg_stat_activity
+WHERE datname = current_database() AND application_name LIKE 'quarterjack-%'
+"""
+CAUGHT_UP = """
+SELECT bool_and(paused_at IS NOT NULL OR broken_reason IS NOT NULL OR coalesce(next_run_at > $1, false))
+FROM qj_schedules
+"""
+PROBE_EVERY = 0.25
+RESUMED_WITHIN = 25.0
+LATE, BUDGET = timedelta(seconds=2), timedelta(seconds=10)
+SCHEDULER = "quarterjack_scheduler"
 
 
 @dataclass(slots=True)
@@ -49,19 +75,36 @@ class Arena:
     diary: Diary
     dice: random.Random
     stack: AsyncExitStack
+    late: timedelta = LATE
     replicas: dict[str, Replica] = field(default_factory=dict)
+    troubles: list[Trouble] = field(default_factory=list)
+    idle: list[float] = field(default_factory=list)
 
-    async def start(self, name: str, **env: str) -> Replica:
-        """Start a replica behind a proxy."""
+    async def start(self, name: str, *, module: str = SCHEDULER, **env: str) -> Replica:
+        """Start a replica behind a proxy; it takes a moment, and so will whoever must take over to it."""
         proxy, address = await self.stack.enter_async_context(
             proxied(self.database.address, self.dice)
         )
-        service = await self.running.start(
-            name, "quarterjack_scheduler", env={"DATABASE_URL": address.url, **env}
-        )
+        service = await self.running.start(name, module, env={"DATABASE_URL": address.url, **env})
         self.replicas[name] = Replica(name, service, proxy)
         self.diary.note("start", node=name)
         return self.replicas[name]
+
+    async def all_started(self) -> None:
+        """Wait until each replica that was started and not killed takes part."""
+        await until(self._started, within=RESUMED_WITHIN)
+
+    async def _started(self) -> bool:
+        running = [each.service for each in self.replicas.values() if each.service.running]
+        return all(any(" started" in line for line in service.lines) for service in running)
+
+    async def ask(self, statement: str, *arguments: Any) -> Any:
+        """Read one value; None while the database cannot be asked."""
+        try:
+            async with asyncio.timeout(3.0):
+                return await self.database.pool.fetchval(statement, *arguments)
+        except LOST:
+            return None
 
     async def leader(self) -> Replica:
         """Wait until one leads, and give it."""
@@ -70,64 +113,111 @@ class Arena:
         return found
 
     async def _leading(self) -> Replica | None:
-        replica = self.replicas.get(await self.database.pool.fetchval(LEADER))
+        replica = self.replicas.get(await self.ask(LEADER))
         return replica if replica is not None and replica.service.running else None
 
     async def term(self) -> int:
         term: int = await self.database.pool.fetchval("SELECT term FROM qj_lease")
         return term
 
+    @asynccontextmanager
+    async def trouble(
+        self, what: str, *, schedules: Collection[int] | None = None, **more: Any
+    ) -> AsyncIterator[None]:
+        """Do something bad inside; ticks may be late until a while after it."""
+        begin = datetime.now(UTC)
+        self.diary.note(what, "invoke", **more)
+        yield
+        end = datetime.now(UTC)
+        self.troubles.append(Trouble(begin=begin, end=end, schedules=schedules))
+        self.diary.note(what, "ok", **more)
+
     async def act(self, what: str, deed: Callable[[], Awaitable[Any]], **more: Any) -> None:
-        """Do it, and note when it began and ended."""
-        self.diary.note(what, type="invoke", **more)
-        await deed()
-        self.diary.note(what, type="ok", **more)
+        async with self.trouble(what, **more):
+            await deed()
+
+    async def kill(self, replica: Replica) -> None:
+        await self.act("kill", replica.service.kill, node=replica.name)
+
+    def send(self, replica: Replica, number: signal.Signals) -> None:
+        self.diary.note("signal", node=replica.name, signal=number.name)
+        replica.service.send(number)
 
     async def decides(self) -> float:
         """Wait for a decision that is not there yet; the seconds that it took."""
-        before, began = await self.database.pool.fetchval(DECIDED), time.monotonic()
-        await until(partial(self._beyond, before), within=RESUMED_WITHIN)
+        before, began = await until(partial(self.ask, DECIDED)), time.monotonic()
+        await until(partial(self.ask, f"SELECT ({DECIDED}) > $1", before), within=RESUMED_WITHIN)
         took = time.monotonic() - began
-        self.diary.note("decides", took=took)
+        self.diary.note("decides", "ok", took=took)
         return took
-
-    async def _beyond(self, before: int) -> bool:
-        try:
-            return bool(await self.database.pool.fetchval(f"SELECT ({DECIDED}) > $1", before))
-        except LOST:
-            return False
 
     async def pass_time(self, seconds: float) -> None:
         """Let the database's clock advance while the replicas work."""
         end = time.monotonic() + seconds
         await until(partial(_reached, end), within=seconds + 5)
 
-    async def verify(self) -> None:
+    async def probe(self) -> None:
+        """Look at the lease and the sessions until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(2.0):
+                    seen = await self.database.pool.fetchrow(PROBE)
+            except LOST as error:
+                self.diary.note("look", "fail", process="probe", error=str(error))
+            else:
+                assert seen is not None
+                self.idle.append(seen["idle"])
+                self.diary.note("look", "ok", process="probe", **dict(seen))
+            await asyncio.sleep(PROBE_EVERY)
+
+    async def verify(self) -> History:
         """Wait until nothing is owed, end the replicas in order, and check everything."""
-        moment = await self.database.pool.fetchval("SELECT clock_timestamp()")
-        await until(partial(self._caught_up, moment), within=QUIET_WITHIN)
-        history = await read_history(self.database.pool)
-        self.diary.note("verify", lines=len(history.ledger), jobs=len(history.jobs))
-        check(history)
-        assert await self.database.pool.fetchval(IDLE) == 0
+        moment = await until(partial(self.ask, "SELECT clock_timestamp()"), within=RESUMED_WITHIN)
+        await until(partial(self.ask, CAUGHT_UP, moment), within=RESUMED_WITHIN)
+        history = await self.history()
+        steps = await read_steps(self.database.pool)
+        await self.all_started()
         for replica in self.replicas.values():
-            said = "\n".join(replica.service.lines)
-            assert not [word for word in TROUBLE if word in said], said[-3_000:]
+            if replica.service.running:
+                assert await replica.service.stop(within=20.0) == 0, replica.name
+        check(history)
+        check_lateness(history.ledger, self.troubles, late=self.late, budget=BUDGET)
+        check_steps(steps)
+        check_hygiene(idle=self.idle, left=await self._left(), said=self.said())
+        return history
 
-    async def _caught_up(self, moment: Any) -> bool:
+    async def history(self) -> History:
+        async with (
+            self.database.pool.acquire() as reader,
+            reader.transaction(isolation="repeatable_read"),
+        ):
+            history = await read_history(reader)
+        late = sorted((line.decided_at - line.tick_at).total_seconds() for line in history.ledger)
+        self.diary.note("history", lines=len(late), jobs=len(history.jobs), latest=late[-1])
+        return history
+
+    def said(self) -> list[str]:
+        """Everything that the replicas have logged."""
+        return [line for replica in self.replicas.values() for line in replica.service.lines]
+
+    def fired(self) -> list[re.Match[str]]:
+        """The ticks that replicas have seen acknowledged: name, tick, job."""
+        found = (re.search(r"fired (\S+) of (\S+) as job (\d+)", line) for line in self.said())
+        return [match for match in found if match]
+
+    async def _left(self) -> list[str]:
+        """Sessions of replicas that are gone; the server takes a moment to notice."""
+        left: list[str] = []
+
+        async def none() -> bool:
+            left[:] = [row[0] for row in await self.database.pool.fetch(SESSIONS)]
+            return not left
+
         try:
-            return bool(
-                await self.database.pool.fetchval(
-                    "SELECT bool_and(paused_at IS NOT NULL OR coalesce(next_run_at > $1, false)) FROM qj_schedules",
-                    moment,
-                )
-            )
-        except LOST:
-            return False
-
-    def send(self, replica: Replica, number: signal.Signals) -> None:
-        self.diary.note("signal", node=replica.name, signal=number.name)
-        replica.service.send(number)
+            await until(none, within=10.0)
+        except TimeoutError:
+            return left
+        return []
 
 
 async def _reached(end: float) -> bool:
@@ -136,20 +226,36 @@ async def _reached(end: float) -> bool:
 
 @asynccontextmanager
 async def arena(
-    database: TestDatabase, tmp_path: Path, *, seed: int, replicas: int = 2
+    database: TestDatabase,
+    tmp_path: Path,
+    *,
+    seed: int,
+    replicas: int = 2,
+    module: str = SCHEDULER,
+    queue: str = "unworked",
+    **env: str,
 ) -> AsyncIterator[Arena]:
     """Set the schedules, start replicas, wait for a leader; a failure says where the diary is, and the seed."""
-    diary = Diary(tmp_path / "history.jsonl", seed)
-    await database.pool.execute(SCHEDULES)
+    diary, dice = Diary(tmp_path / "history.jsonl", seed), random.Random(seed)
+    now = await database.pool.fetchval("SELECT clock_timestamp()")
+    await make_schedules(database.pool, dice, now, queue)
     async with AsyncExitStack() as stack:
+        stack.callback(diary.close)
         try:
             running = await stack.enter_async_context(cluster(database))
-            made = Arena(database, running, diary, random.Random(seed), stack)
-            for number in range(1, replicas + 1):
-                await made.start(f"scheduler-{number}")
-            await made.leader()
-            await made.decides()
-            yield made
+            running.said = lambda who, line: diary.note("said", process=who, line=line)
+            made = Arena(database, running, diary, dice, stack)
+            async with made.trouble("start"):
+                for number in range(1, replicas + 1):
+                    await made.start(f"scheduler-{number}", module=module, **env)
+                await made.leader()
+                await made.decides()
+            probing = asyncio.create_task(made.probe())
+            try:
+                yield made
+            finally:
+                probing.cancel()
+                await asyncio.gather(probing, return_exceptions=True)
         except BaseException as error:
             error.add_note(f"seed {seed}; what was done, and when: {diary.path}")
             raise
