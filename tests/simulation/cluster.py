@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from threading import current_thread
 from typing import Any
 
 import pytest
@@ -162,14 +161,12 @@ class Node:
         self.running.set()
         address: Any = self
         election = Election(address, Peer.named(self.name), changed=lambda: loops.wake())
-        election._loop.close()
-        election._loop, election._thread = loop, current_thread()
         pool: Any = self
         loops = TickLoop(
             pool, election, schema="public", telemetry=Telemetry("scheduler", self.name)
         )
         self.tasks = [
-            loop.create_task(election._run()),
+            loop.create_task(election.run()),
             loop.create_task(loops.run(asyncio.Event())),
         ]
 

@@ -67,8 +67,9 @@ class Election:
         self._stuck = 0
         self._offset = 0.0
         self._lag = 0.0
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = False
+        self._ended = False
         self._woken = asyncio.Event()
         self._thread = threading.Thread(target=self._live, name="election", daemon=True)
 
@@ -82,8 +83,8 @@ class Election:
         return datetime.fromtimestamp(boot() + self._offset, UTC)
 
     def check(self) -> None:
-        """Raise if the thread has ended by itself: without it this replica is of no use."""
-        if not self._thread.is_alive() and not self._stopping:
+        """Raise if the beats have ended by themselves: without them this replica is of no use."""
+        if self._ended and not self._stopping:
             raise ElectionEnded("the election has ended by an error: see the log before this")
 
     def progressed(self) -> None:
@@ -91,29 +92,38 @@ class Election:
         self._progress = boot()
 
     def start(self) -> None:
+        """Run in a thread of its own."""
         self._thread.start()
 
     def wake(self) -> None:
         """Beat at once, because something was heard about the lease."""
-        if self._thread.is_alive():
+        if self._loop is None:
+            self._woken.set()
+        elif self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._woken.set)
 
-    async def stop(self) -> None:
-        """Give the lease back, tell the others, end the thread."""
+    def leave(self) -> None:
+        """Begin to give the lease back, tell the others, and end."""
         self._stopping = True
         self.wake()
+
+    async def stop(self) -> None:
+        """Leave, and wait for the end of the thread."""
+        self.leave()
         await asyncio.to_thread(self._thread.join, 5.0)
 
     def _live(self) -> None:
-        asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_until_complete(self._run())
+            with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                runner.run(self.run())
         except Exception:
             log.exception("the election failed")
         finally:
-            self._loop.close()
+            self._ended = True
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Beat until told to leave."""
         connection: Connection[Record] | None = None
         reachable = True
         try:
