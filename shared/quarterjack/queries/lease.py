@@ -1,4 +1,8 @@
-"""Who leads: heartbeats of the replicas, and one lease whose term only grows."""
+"""Who leads: heartbeats of the replicas, and one lease whose term only grows.
+
+None of this waits for a standby. What an asynchronous failover loses of it costs an election, and a standby that
+stalls must not look like a replica that is dead.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,9 +43,12 @@ async def beat(
     """
     record = await db.fetchrow(
         """
-        WITH alive AS (
+        WITH settings AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+        alive AS (
           INSERT INTO qj_peers (uuid, node, pid, version, started_at, heartbeat_at, lag, clock_offset)
-          VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6, $7)
+          SELECT
+            $1::uuid, $2::text, $3::integer, $4::text, $5::timestamptz, clock_timestamp(), $6::interval, $7::interval
+          FROM settings
           ON CONFLICT (uuid) DO UPDATE
           SET heartbeat_at = excluded.heartbeat_at, lag = excluded.lag, clock_offset = excluded.clock_offset
         ),
@@ -98,11 +105,15 @@ async def acquire(
     """Take the lease that was seen free; the new term, or None if another was quicker.
 
     The comparison with the seen term lets one of many through. The time is read after the wait for the
-    row's lock, which a running enqueue of the old leader may hold.
+    row's lock, which a running enqueue of the old leader may hold; an error after a second of waiting, so that
+    nobody queues for it who has given up.
     """
     term: int | None = await db.fetchval(
         """
-        WITH before AS MATERIALIZED (
+        WITH settings AS MATERIALIZED (
+          SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '1s', true)
+        ),
+        before AS MATERIALIZED (
           SELECT renewed_at FROM qj_lease WHERE name = 'scheduler'
         ),
         taken AS (
@@ -116,6 +127,7 @@ async def acquire(
             acquired_at = clock_timestamp(),
             renewed_at = clock_timestamp(),
             expires_at = clock_timestamp() + $4::interval
+          FROM settings
           WHERE
             l.name = 'scheduler'
             AND l.term = $3
@@ -151,9 +163,13 @@ async def resign(db: Database, *, uuid: UUID, term: int) -> None:
     """Give the lease back, if it is still held under this term, and leave the peers."""
     await db.execute(
         """
-        WITH given_back AS (
+        WITH settings AS MATERIALIZED (
+          SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '1s', true)
+        ),
+        given_back AS (
           UPDATE qj_lease
           SET holder = NULL, renewed_at = clock_timestamp(), expires_at = '-infinity'
+          FROM settings
           WHERE name = 'scheduler' AND holder = $1 AND term = $2
           RETURNING term
         ),
