@@ -186,13 +186,15 @@ def test_c10_lets_a_warning_explain_itself() -> None:
 
 
 def test_c12_sees_silent_losses_and_false_reports() -> None:
-    a, b, c = ((1, NOON + n * SECOND) for n in range(3))
+    ledger, ticks = [line(1), line(2)], [(1, NOON + n * SECOND) for n in (1, 2, 3)]
+    first = (ticks[0], NOON)
 
-    check_losses([a, b], [a], [b])
-    with pytest.raises(AssertionError, match="not reported"):
-        check_losses([a, b, c], [a], [b])
+    check_losses([*ticks[:2], ticks[0]], ledger, [first])
+    for acknowledged in ([*ticks[:2], ticks[1]], ticks):
+        with pytest.raises(AssertionError, match="not reported"):
+            check_losses(acknowledged, ledger, [first])
     with pytest.raises(AssertionError, match="not lost"):
-        check_losses([a, b], [a, b], [b])
+        check_losses(ticks[:2], ledger, [(ticks[0], ledger[0].decided_at)])
 
 
 def test_c4_sees_a_term_that_goes_back() -> None:
