@@ -27,6 +27,8 @@ DECLARE
   at timestamptz := clock_timestamp();
   -- The clock may have been set back: what a version left behind must not be planned again.
   from_then timestamptz := greatest(at, OLD.planned_from);
+  -- Both were the end of something, which has its line already.
+  open_from timestamptz := greatest(OLD.planned_from, OLD.last_tick_at) + interval '1 microsecond';
   replans boolean := (NEW.name, NEW.cron, NEW.timezone, NEW.dst, NEW.jitter, NEW.start_at, NEW.end_at, NEW.paused_at)
     IS DISTINCT FROM (OLD.name, OLD.cron, OLD.timezone, OLD.dst, OLD.jitter, OLD.start_at, OLD.end_at, OLD.paused_at);
 BEGIN
@@ -43,15 +45,17 @@ BEGIN
   END IF;
 
   IF OLD.paused_at IS NOT NULL THEN
-    INSERT INTO qj_ticks (schedule_id, tick_at, until_at, outcome, reason, version, decided_at)
-    VALUES (OLD.id, OLD.planned_from, from_then, 'paused',
-            format('paused by %s: %s', OLD.paused_by, coalesce(OLD.paused_reason, 'no reason given')), OLD.version, at)
-    ON CONFLICT DO NOTHING;
+    IF open_from <= from_then THEN
+      INSERT INTO qj_ticks (schedule_id, tick_at, until_at, outcome, reason, version, decided_at)
+      VALUES (OLD.id, open_from, from_then, 'paused',
+              format('paused by %s: %s', OLD.paused_by, coalesce(OLD.paused_reason, 'no reason given')), OLD.version, at)
+      ON CONFLICT DO NOTHING;
+    END IF;
     NEW.planned_from := from_then;
   ELSIF replans THEN
-    IF coalesce(OLD.next_run_at, OLD.planned_from) <= from_then THEN
+    IF coalesce(OLD.next_run_at, open_from) <= from_then THEN
       INSERT INTO qj_ticks (schedule_id, tick_at, until_at, outcome, reason, version, decided_at)
-      VALUES (OLD.id, coalesce(OLD.next_run_at, OLD.planned_from), from_then, 'superseded',
+      VALUES (OLD.id, coalesce(OLD.next_run_at, open_from), from_then, 'superseded',
               format('version %s replaced it before a scheduler had decided it', NEW.version), OLD.version, at)
       ON CONFLICT DO NOTHING;
     END IF;

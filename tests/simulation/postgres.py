@@ -14,6 +14,7 @@ from uuid import UUID
 from quarterjack.queries import lease
 from quarterjack.queries.plans import Unplanned
 from quarterjack.queries.ticks import Due, Struck
+from quarterjack_scheduler.decide import MOMENT
 from tests.checks import Era, History, Line
 
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -75,27 +76,29 @@ class Postgres:
         row = self.state.schedules[id]
         before, at = dict(row), max(self.now(), row["planned_from"])
         row |= changes | {"version": row["version"] + 1, "broken_reason": None}
+        owed = max(before["planned_from"], before["last_tick_at"] or NEVER) + MOMENT
         if before["paused"]:
-            self._note(before, before["planned_from"], at, "paused")
-        elif (owed := before["next_run_at"] or before["planned_from"]) <= at:
-            self._note(before, owed, at, "superseded")
-        row["planned_from"] = at
-        if not before["paused"]:
-            row["next_run_at"] = None
-        self._close_era(id, max(at, row["last_tick_at"] or at))
-        self._open_era(row, at)
+            self._note(before, owed, at, "paused")
+            row["planned_from"] = at
+        elif any(row[name] != before[name] for name in ("cron", "paused")):
+            self._note(before, before["next_run_at"] or owed, at, "superseded")
+            row["planned_from"], row["next_run_at"] = at, None
+        else:
+            at = (before["next_run_at"] or owed) - MOMENT
+        begin = max(at, row["last_tick_at"] or at)
+        self._close_era(id, begin)
+        self._open_era(row, begin)
 
     def _note(self, row: dict[str, Any], start: datetime, end: datetime, outcome: str) -> None:
         taken = {(line.schedule_id, line.tick_at) for line in self.state.ledger}
-        if (row["id"], start) not in taken:
+        if start <= end and (row["id"], start) not in taken:
             line = Line(row["id"], start, end, outcome, row["version"], None, self.now())
             self.state.ledger.append(line)
 
     def _close_era(self, id: int, at: datetime) -> None:
         next(era for era in self.state.eras if era.id == id and era.end is None).end = at
 
-    def _open_era(self, row: dict[str, Any], at: datetime) -> None:
-        begin = max(at, row["last_tick_at"] or at)
+    def _open_era(self, row: dict[str, Any], begin: datetime) -> None:
         self.state.eras.append(Era(row["id"], row["version"], row["cron"], row["paused"], begin))
 
     def history(self) -> History:
@@ -228,6 +231,8 @@ class Postgres:
         id, tick_at = decision["schedule_id"], _instant(decision["tick_at"])
         assert tick_at is not None
         row, now = self.state.schedules[id], self.now()
+        read = decision["meta"]["schedule_version"]
+        assert read == row["version"], f"{tick_at} of schedule {id} is decided as in version {read}"
         self.state.ledger.append(
             Line(
                 id,

@@ -48,7 +48,8 @@ Event = tuple[float, str, int]
 times = st.integers(0, int(TROUBLE * 20)).map(lambda twentieths: twentieths / 20 + 0.003)
 common = ("kill", "freeze", "crash", "step")
 edits = st.lists(
-    st.tuples(times, st.sampled_from([*common, "edit", "pause"]), st.integers(0, 40)), max_size=6
+    st.tuples(times, st.sampled_from([*common, "edit", "touch", "pause"]), st.integers(0, 40)),
+    max_size=6,
 )
 failovers = st.lists(
     st.tuples(times, st.sampled_from([*common, "failover"]), st.integers(0, 40)), max_size=6
@@ -104,7 +105,7 @@ def test_ticks_counted_from_now_are_noticed(monkeypatch: pytest.MonkeyPatch) -> 
 
 def _noticed(without: str | None = None, histories: int = 1_000) -> bool:
     """Say whether one of these histories, with many edits and late requests, fails."""
-    kinds = ("edit", "edit", "edit", "freeze", "kill", "step")
+    kinds = ("edit", "edit", "touch", "freeze", "kill", "step")
     for seed in range(histories):
         dice = random.Random(seed)
         events = [
@@ -114,6 +115,8 @@ def _noticed(without: str | None = None, histories: int = 1_000) -> bool:
         try:
             run(live(events, seed, 0.4, without=without))
         except AssertionError:
+            if without is not None:
+                run(live(events, seed, 0.4))  # nothing but the line is to blame
             return True
     return False
 
