@@ -105,7 +105,9 @@ async def strike(
     """Move watermarks, insert jobs and write the ledger, all or nothing; (fence held, what was decided).
 
     A schedule that was edited, paused or already decided gives no rows, and neither does one that another
-    session holds or whose last decided tick still lies ahead of the database's clock.
+    session holds or whose last decided tick still lies ahead of the database's clock. The joins of what one
+    statement made are full ones, though nothing is without its like: the planner, which cannot know how many
+    rows they have, would compare each with each.
     """
     records = await db.fetch(
         """
@@ -258,14 +260,14 @@ async def strike(
             END,
             i.id, $2, $1, d.version
           FROM decided AS d
-          LEFT JOIN inserted AS i USING (tick_id)
+          FULL JOIN inserted AS i USING (tick_id)
           RETURNING schedule_id, tick_at, outcome, reason, job_id, decided_at
         )
         SELECT
           l.*, s.queue,
           ARRAY(SELECT c.id FROM cancelled AS c WHERE c.schedule_id = l.schedule_id AND c.ran) AS stopped
         FROM fence
-        LEFT JOIN (ledger AS l JOIN moved AS s ON s.id = l.schedule_id) ON true
+        LEFT JOIN (ledger AS l FULL JOIN moved AS s ON s.id = l.schedule_id) ON true
         """,
         holder,
         term,
