@@ -5,18 +5,19 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from quarterjack.queries import prune, ticks, upkeep
+from quarterjack.queries import outlook, plans, prune, ticks, upkeep
 from tests.conftest import TestDatabase
 
 FILL = """
 INSERT INTO oban_jobs (worker, state, scheduled_at, completed_at)
 SELECT 'w', state::oban_job_state, timezone('UTC', now()) + make_interval(hours => n), timezone('UTC', now())
 FROM generate_series(1, 3000) AS n, (VALUES ('scheduled'), ('completed')) AS s (state);
-INSERT INTO qj_schedules (name, worker, cron, next_run_at)
-SELECT 's' || n, 'w', '0 0 * * *', now() + make_interval(hours => n) FROM generate_series(1, 3000) AS n;
+INSERT INTO qj_schedules (name, worker, cron, next_run_at, applied_version)
+SELECT 's' || n, 'w', '0 0 * * *', now() + make_interval(hours => n), 1 FROM generate_series(1, 3000) AS n;
 INSERT INTO qj_ticks (schedule_id, tick_at, outcome, version)
 SELECT 1, now() + make_interval(hours => n), 'enqueued', 1 FROM generate_series(1, 3000) AS n;
 ANALYZE oban_jobs, qj_schedules, qj_ticks;
@@ -36,13 +37,39 @@ ANALYZE oban_jobs, qj_schedules, qj_ticks;
 async def test_it_reads_only_what_is_due(
     database: TestDatabase, query: Callable[..., Any], arguments: list[Any]
 ) -> None:
+    text = await explain(database, query, arguments)
+
+    assert re.search(r"Index Cond: .*(scheduled|completed|next_run|decided)_?a?t? ?<", text), text
+
+
+@pytest.mark.parametrize(
+    ("query", "arguments"),
+    [
+        (outlook.look, [timedelta(seconds=5)]),
+        (plans.unplanned, [1_000]),
+        (plans.resume_due, []),
+        (upkeep.rescue, [500]),
+    ],
+)
+async def test_it_reads_no_table_from_end_to_end(
+    database: TestDatabase, query: Callable[..., Any], arguments: list[Any]
+) -> None:
+    text = await explain(database, query, arguments)
+
+    assert not re.search(r"Seq Scan on (oban_jobs|qj_schedules|qj_ticks)", text), text
+
+
+async def test_a_strike_compares_no_row_with_every_other(database: TestDatabase) -> None:
+    text = await explain(database, ticks.strike, [uuid4(), 1, "[]", "[]"])
+
+    assert len(re.findall("(?:Hash|Merge) Full Join", text)) == 2, text
+
+
+async def explain(database: TestDatabase, query: Callable[..., Any], arguments: list[Any]) -> str:
     await database.pool.execute(FILL)
     found = re.search(
-        r'"""\n(\s+(?:WITH|SELECT|DELETE).*?)"""', inspect.getsource(query), re.DOTALL
+        r'"""\n(\s+(?:WITH|SELECT|DELETE|UPDATE).*?)"""', inspect.getsource(query), re.DOTALL
     )
     assert found is not None
-
     plan = await database.pool.fetch(f"EXPLAIN {found[1]}", *arguments)
-
-    text = "\n".join(row[0] for row in plan)
-    assert re.search(r"Index Cond: .*(scheduled|completed|next_run|decided)_?a?t? ?<", text), text
+    return "\n".join(row[0] for row in plan)

@@ -15,7 +15,16 @@ from typing import Any
 
 import pytest
 
-from quarterjack.queries import calendars, jobs, lease, losses, notifications, plans, ticks
+from quarterjack.queries import (
+    calendars,
+    jobs,
+    lease,
+    losses,
+    notifications,
+    outlook,
+    plans,
+    ticks,
+)
 from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler import election as elections
 from quarterjack_scheduler import tick_loop
@@ -29,6 +38,7 @@ STATEMENTS = (
     *((lease, name) for name in ("beat", "acquire", "resign")),
     *((plans, name) for name in ("unplanned", "plan", "mark_broken")),
     *((ticks, name) for name in ("due", "strike")),
+    (outlook, "look"),
 )
 NOTHING: tuple[tuple[Any, str, Any], ...] = (
     (plans, "resume_due", []),

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from quarterjack.queries import lease
+from quarterjack.queries.outlook import Outlook
 from quarterjack.queries.plans import Unplanned
 from quarterjack.queries.ticks import Due, Struck
 from quarterjack_scheduler.decide import MOMENT
@@ -146,6 +147,24 @@ class Postgres:
     def resign(self, session: object, *, uuid: UUID, term: int) -> None:
         if (self.state.holder, self.state.term) == (uuid, term):
             self.state.holder, self.state.expires_at = None, NEVER
+
+    # -- the one of quarterjack.queries.outlook
+
+    def look(self, session: object, *, patience: timedelta) -> Outlook:
+        waiting = [
+            row["next_run_at"]
+            for row in self.state.schedules.values()
+            if row["next_run_at"] and not row["paused"] and row["broken_reason"] is None
+        ]
+        first = min(waiting, default=None)
+        return Outlook(
+            edited=bool(self.unplanned(session, limit=1)),
+            resumable=False,
+            orphaned=False,
+            ticks_in=first and max(timedelta(0), first - self.now()),
+            jobs_in=None,
+            backfills_in=None,
+        )
 
     # -- those of quarterjack.queries.plans
 

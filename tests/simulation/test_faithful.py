@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from quarterjack.database import Database
-from quarterjack.queries import lease, plans, ticks
+from quarterjack.queries import lease, outlook, plans, ticks
 from quarterjack_scheduler.decide import decide, to_move, to_rows
 from tests.conftest import TestDatabase
 from tests.scheduler.replica import add_schedule
@@ -101,6 +101,10 @@ class Pair:
         assert (self.id in wanted) == any(
             each.id == self.id for each in self.fake.unplanned(None, limit=9)
         )
+        real = await outlook.look(self.real, patience=SECOND)
+        fake = self.fake.look(None, patience=SECOND)
+        assert (real.edited, real.resumable) == (fake.edited, fake.resumable)
+        assert (real.ticks_in is None) == (fake.ticks_in is None)
 
     def table(self) -> tuple[Any, ...]:
         state, row = self.fake.state, self.row

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quarterjack.queries.ticks import Due
-from quarterjack_scheduler import tick_loop
+from quarterjack_scheduler import striker
 from quarterjack_scheduler.decide import Calendars, Verdict, decide
 from tests.checks import STEPS, check
 from tests.simulation.clock import run
@@ -98,7 +98,7 @@ def test_ticks_counted_from_now_are_noticed(monkeypatch: pytest.MonkeyPatch) -> 
         verdict = decide(due, now, known)
         return replace(verdict, decisions=verdict.decisions[-1:])
 
-    monkeypatch.setattr(tick_loop, "decide", only_the_newest)
+    monkeypatch.setattr(striker, "decide", only_the_newest)
 
     assert _noticed()
 

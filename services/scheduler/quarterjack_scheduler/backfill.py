@@ -17,12 +17,12 @@ from quarterjack.queries import backfills, calendars, jobs
 from quarterjack.queries.backfills import Running
 from quarterjack_scheduler.decide import NO_CALENDARS, Calendars
 from quarterjack_scheduler.election import Election
-from quarterjack_scheduler.tick_loop import OTHERS_FAULT, UNREADABLE
+from quarterjack_scheduler.striker import OTHERS_FAULT, UNREADABLE
+from quarterjack_scheduler.turns import soon
 
 log = logging.getLogger(__name__)
 
 NAMESPACE = UUID("1f0c6c0e-54b7-5f0a-9d2c-7a3a3f7be9d4")
-IDLE = 5.0
 AGAIN = 0.2
 READ = 500
 DUE = timedelta(0)
@@ -34,10 +34,10 @@ class Backfiller:
     def __init__(self, election: Election) -> None:
         self._election = election
 
-    async def step(self, db: Connection) -> float:
-        """Make the jobs that are due; seconds until the next step."""
+    async def step(self, db: Connection) -> float | None:
+        """Make the jobs that are due; seconds until the next step, None if that is far."""
         rows = await backfills.running(db, limit=READ)
-        pauses = [IDLE]
+        pauses = []
         for row in rows:
             term = self._election.term
             if term is None:
@@ -46,7 +46,7 @@ class Backfiller:
                 pauses.append(row.wait.total_seconds())
             else:
                 pauses.append(await self._advance(db, row, term))
-        return min(pauses)
+        return soon(min(pauses, default=None))
 
     async def _advance(self, db: Connection, row: Running, term: int) -> float:
         """Step one backfill; one that cannot go on ends with the reason and stops no other."""

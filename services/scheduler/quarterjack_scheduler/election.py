@@ -8,6 +8,7 @@ makes sure that one replica works and that another follows soon. Two rules keep 
 
 import asyncio
 import logging
+import math
 import os
 import random
 import threading
@@ -22,6 +23,7 @@ import quarterjack
 from quarterjack import channels
 from quarterjack.database import LOST, Address, answered, connect
 from quarterjack.errors import QuarterjackError
+from quarterjack.health import stalled
 from quarterjack.queries import lease, notifications
 from quarterjack_scheduler.clock import boot
 
@@ -65,6 +67,7 @@ class Election:
         self._progress = -PROGRESS
         self._shy_until = 0.0
         self._stuck = 0
+        self._answered_at = -math.inf
         self._offset = 0.0
         self._lag = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -86,6 +89,12 @@ class Election:
         """Raise if the beats have ended by themselves: without them this replica is of no use."""
         if self._ended and not self._stopping:
             raise ElectionEnded("the election has ended by an error: see the log before this")
+
+    def unready(self) -> str | None:
+        """Say for how long no heartbeat was answered, if for too long."""
+        if self._ended:
+            return "the election has ended"
+        return stalled("the database has answered no heartbeat", boot() - self._answered_at)
 
     def progressed(self) -> None:
         """Say that the tick loop has finished a pass."""
@@ -168,7 +177,7 @@ class Election:
             ),
             PATIENCE,
         )
-        received = boot()
+        received = self._answered_at = boot()
         self._lag = received - sent
         self._offset = standing.now.timestamp() - (sent + received) / 2
         if standing.leading:

@@ -4,8 +4,6 @@ None of them needs the fence: each statement names the state it leaves and skips
 replicas at it at once, or Oban's own plugins beside them, do no harm.
 """
 
-import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
@@ -16,20 +14,22 @@ from quarterjack.queries import deliveries, jobs, lease, prune, traces, upkeep
 from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.election import Election
 from quarterjack_scheduler.retention import Retention
+from quarterjack_scheduler.turns import Turn, soon
 
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN = 30.0
 RETRY = 0.2
-STAGE_EVERY = 1.0
 STAGE_LIMIT = 5_000
 SWEEP_EVERY = 1.0
 RESCUE_LIMIT = 500
 PATIENCE = timedelta(seconds=5)
 STEADY = PATIENCE.total_seconds() + 1.0
+UNSTEADY = 3.0
 FEW = 2
 MASS = 0.3
 PRUNE_EVERY = 30.0
+COUNT_EVERY = 600.0
 PRUNE_LIMIT = 5_000
 LEDGER_AGE = timedelta(days=35)
 
@@ -37,20 +37,20 @@ LEDGER_AGE = timedelta(days=35)
 async def repeat(
     pool: Pool,
     election: Election,
-    work: Callable[[Connection], Coroutine[Any, Any, float]],
+    work: Callable[[Connection], Coroutine[Any, Any, float | None]],
     what: str,
     *,
-    woken: asyncio.Event | None = None,
+    turn: Turn | None = None,
 ) -> None:
     """Do the work while this replica leads, each time after the pause in seconds that it asked for.
 
-    `woken`, once set, cuts a pause short.
+    Work that asks for none waits until its `turn` is told of something to do.
     """
-    woken = woken or asyncio.Event()
+    turn = turn or Turn()
     reachable = True
     while True:
-        pause = RETRY
-        woken.clear()
+        pause: float | None = RETRY
+        turn.take()
         if election.term is not None:
             try:
                 pause = await ask(pool, work, ANSWER_WITHIN)
@@ -59,13 +59,11 @@ async def repeat(
                 if reachable:
                     log.warning("could not %s: %s; trying again", what, error)
                 reachable = False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await woken.wait()
+        await turn.wait(pause)
 
 
-async def stage(db: Connection) -> float:
-    """Make scheduled and retryable jobs available; seconds to the next one's instant, at most a second."""
+async def stage(db: Connection) -> float | None:
+    """Make scheduled and retryable jobs available; seconds to the next one's instant, None if that is far."""
     staged = await upkeep.stage(db, limit=STAGE_LIMIT)
     if staged:
         log.debug("staged %d jobs", len(staged))
@@ -73,7 +71,8 @@ async def stage(db: Connection) -> float:
     if len(staged) == STAGE_LIMIT:
         return 0.0
     wait = await upkeep.next_due_in(db)
-    return STAGE_EVERY if wait is None else min(STAGE_EVERY, max(0.001, wait.total_seconds()))
+    pause = soon(None if wait is None else wait.total_seconds())
+    return RETRY if pause == 0 and not staged else pause
 
 
 class Rescuer:
@@ -86,32 +85,41 @@ class Rescuer:
 
     def __init__(self) -> None:
         self._steady_since: float | None = None
+        self._answered_at = 0.0
         self._swept_at = 0.0
         self._suspects: frozenset[object] = frozenset()
 
-    async def sweep(self, db: Connection) -> float:
-        began = boot()
-        if began - self._swept_at > 3 * SWEEP_EVERY:
-            self._steady_since = None
+    def saw(self, *, orphaned: bool) -> timedelta | None:
+        """Note that the database has answered; the wait until the next sweep if there is anything to rescue."""
+        now = boot()
+        if self._steady_since is None or now - self._answered_at > UNSTEADY:
+            self._steady_since = now
+        self._answered_at = now
+        return timedelta(seconds=max(0.0, self._swept_at + SWEEP_EVERY - now)) if orphaned else None
+
+    async def sweep(self, db: Connection) -> float | None:
+        """Rescue; again after a second while a worker is silent or has left jobs behind."""
         try:
-            await self._condemn(db, began)
+            silent = await self._condemn(db)
             rescued = await upkeep.rescue(db, limit=RESCUE_LIMIT)
         except LOST:
             self._steady_since = None
             raise
         self._swept_at = boot()
+        self.saw(orphaned=bool(silent))
         for job in rescued:
             log.warning("rescued job %s of %s: now %s", job.id, job.node, job.state)
         if rescued:
             await jobs.ring(db, sorted({job.queue for job in rescued}))
-        return 0.0 if len(rescued) == RESCUE_LIMIT else SWEEP_EVERY
+        if len(rescued) == RESCUE_LIMIT:
+            return 0.0
+        return SWEEP_EVERY if silent or rescued else None
 
-    async def _condemn(self, db: Connection, began: float) -> None:
+    async def _condemn(self, db: Connection) -> bool:
+        """Declare the silent dead; whether there are any."""
         silent = await upkeep.silent_producers(db, patience=PATIENCE)
-        if self._steady_since is None:
-            self._steady_since = began
-        if not silent or began - self._steady_since < STEADY:
-            return
+        if not silent or self._steady_since is None or boot() - self._steady_since < STEADY:
+            return bool(silent)
         found = frozenset(producer.uuid for producer in silent)
         nodes = {producer.node for producer in silent}
         many = len(nodes) > max(FEW, MASS * await upkeep.live_nodes(db))
@@ -125,14 +133,19 @@ class Rescuer:
                 producer.silence.total_seconds(),
             )
         await upkeep.condemn(db, uuids=[producer.uuid for producer in condemned], patience=PATIENCE)
+        return True
 
 
 class Pruner:
-    """Deletes ended jobs, old ledger lines and rows of processes that are gone, in small batches."""
+    """Deletes ended jobs, old ledger lines and rows of processes that are gone, in small batches.
+
+    What is too old is at the head of an index; what is too much must be counted, which is done now and then.
+    """
 
     def __init__(self, retention: Retention, *, own_traces: bool) -> None:
         self._keep = retention
         self._own_traces = own_traces
+        self._count_at = 0.0
 
     async def prune(self, db: Connection) -> float:
         keep = self._keep
@@ -142,10 +155,14 @@ class Pruner:
             await prune.completed(db, age=keep.completed.age, limit=PRUNE_LIMIT),
             await prune.cancelled(db, age=keep.cancelled.age, limit=PRUNE_LIMIT),
             await prune.discarded(db, age=keep.discarded.age, limit=PRUNE_LIMIT),
-            await self._beyond(db, "completed", keep.completed.count),
-            await self._beyond(db, "cancelled", keep.cancelled.count),
-            await self._beyond(db, "discarded", keep.discarded.count),
         ]
+        if boot() >= self._count_at:
+            deleted += [
+                await self._beyond(db, "completed", keep.completed.count),
+                await self._beyond(db, "cancelled", keep.cancelled.count),
+                await self._beyond(db, "discarded", keep.discarded.count),
+            ]
+            self._count_at = boot() + (0 if PRUNE_LIMIT in deleted else COUNT_EVERY)
         ledger = await prune.ledger(db, age=LEDGER_AGE, limit=PRUNE_LIMIT)
         if sum(deleted) or ledger:
             log.info("pruned %d jobs and %d ledger lines", sum(deleted), ledger)

@@ -34,7 +34,11 @@ async def note_completions(db: Database) -> None:
         FROM oban_jobs AS j
         JOIN qj_schedules AS s ON s.name = j.meta ->> 'cron_name'
         WHERE
-          EXISTS (SELECT FROM qj_schedules WHERE expected_within IS NOT NULL OR max_failures IS NOT NULL)
+          (
+            EXISTS (SELECT FROM qj_schedules WHERE expected_within IS NOT NULL AND paused_at IS NULL)
+            OR EXISTS (SELECT FROM qj_schedules WHERE max_failures IS NOT NULL AND paused_at IS NULL)
+            OR EXISTS (SELECT FROM qj_alerts WHERE resolved_at IS NULL)
+          )
           AND j.state = 'completed'
           AND j.meta ? 'cron_name'
           AND j.meta ->> 'trigger' IS DISTINCT FROM 'backfill'

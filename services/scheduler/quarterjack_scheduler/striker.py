@@ -1,0 +1,183 @@
+"""What the leader sends for ticks: requests made before their instant, sent in batches, alone when refused together."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from quarterjack.database import LOST, REFUSED, Answer, Connection, answered
+from quarterjack.queries import jobs, plans, ticks
+from quarterjack.queries.ticks import Due, Struck
+from quarterjack.queries.traces import Span
+from quarterjack.telemetry import Telemetry
+from quarterjack_scheduler.audit import Audit
+from quarterjack_scheduler.decide import Calendars, decide, to_move, to_rows
+from quarterjack_scheduler.election import Election
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+PATIENCE = 5.0
+OTHERS_FAULT = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
+UNREADABLE = (ValueError, TypeError, OverflowError, LookupError, AttributeError)
+
+
+async def in_time(db: Connection, question: Coroutine[Any, Any, Answer]) -> Answer:
+    """Ask; a server that falls silent holds up one statement, not a pass of many."""
+    return await answered(db, question, PATIENCE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The request for one schedule, made before it is due."""
+
+    due: Due
+    span: Span
+    move: dict[str, Any]
+    decisions: list[dict[str, Any]]
+
+
+class Striker:
+    """Decides and sends under one election; `sick` while the server refuses what it should take."""
+
+    def __init__(
+        self, election: Election, telemetry: Telemetry, progressed: Callable[[], object]
+    ) -> None:
+        self.audit = Audit(election.peer.node)
+        self.sick = False
+        self._election = election
+        self._telemetry = telemetry
+        self._progressed = progressed
+
+    async def prepare(
+        self,
+        db: Connection,
+        rows: Sequence[Due],
+        known: Calendars,
+        term: int,
+        now: datetime | None = None,
+    ) -> list[Ready]:
+        """Decide up to `now`, or each up to its watermark; what cannot be read is set aside and stops no other."""
+        found = []
+        for number, row in enumerate(rows, 1):
+            try:
+                found.append(self._ready(row, known, term, now or row.next_run_at))
+            except UNREADABLE as error:
+                await self._set_aside(db, row, term, str(error))
+            if number % BATCH == 0:
+                await asyncio.sleep(0)  # others have their turn
+        return found
+
+    async def strike_late(
+        self, db: Connection, rows: Sequence[Due], known: Calendars, term: int, now: datetime
+    ) -> bool:
+        """Decide and send what is overdue, a few decisions at a time; False if something is left."""
+        settled, batch, weight = True, list[Ready](), 0
+        for row in rows:
+            ready = await self.prepare(db, [row], known, term, now)
+            settled = settled and bool(ready)
+            batch += ready
+            weight += sum(len(each.decisions) for each in ready)
+            if weight >= BATCH:
+                settled = await self.strike(db, batch, term) and settled
+                batch, weight = [], 0
+        return await self.strike(db, batch, term) and settled if batch else settled
+
+    async def strike(self, db: Connection, batch: Sequence[Ready], term: int) -> bool:
+        """Send one batch; False if something should be tried again soon."""
+        try:
+            settled = await self._strike(db, batch, term)
+        except (asyncpg.PostgresError, *UNREADABLE):
+            if db.is_closed():
+                raise
+            settled = all([await self._strike_alone(db, ready, term) for ready in batch])
+        self._progressed()
+        return settled
+
+    def _ready(self, due: Due, known: Calendars, term: int, now: datetime) -> Ready:
+        verdict = decide(due, now, known)
+        span = self._telemetry.start(
+            f"tick {due.name}", kind="producer", attributes={"schedule": due.name}
+        )
+        traceparent = span.traceparent if self._telemetry.on else None
+        rows = to_rows(verdict, term=term, traceparent=traceparent)
+        return Ready(due=due, span=span, move=to_move(verdict), decisions=rows)
+
+    async def _strike_alone(self, db: Connection, ready: Ready, term: int) -> bool:
+        try:
+            return await self._strike(db, [ready], term)
+        except (*REFUSED, *UNREADABLE) as error:
+            await self._set_aside(db, ready.due, term, str(error))
+            return True
+        except asyncpg.PostgresError as error:
+            if db.is_closed():
+                raise
+            log.warning("could not fire %s: %s; trying again", ready.due.name, error)
+            self.sick = not isinstance(error, OTHERS_FAULT)
+            return False
+
+    async def _strike(self, db: Connection, batch: Sequence[Ready], term: int) -> bool:
+        """Send one request; False if a schedule in it stayed as it was."""
+        began = time.time_ns()
+        strike = ticks.strike(
+            db,
+            holder=self._election.peer.uuid,
+            term=term,
+            moves=[ready.move for ready in batch],
+            decisions=[row for ready in batch for row in ready.decisions],
+        )
+        held, struck = await in_time(db, strike)
+
+        self.sick = False
+        self.audit.keep(struck)
+        if not held:
+            log.warning("fenced: term %d is over", term)
+            self._election.wake()
+            return False
+        await self._ring(db, struck)
+        asked = {ready.due.id: ready for ready in batch}
+        for tick in struck:
+            _log(asked[tick.schedule_id].due.name, tick)
+            self._trace(asked[tick.schedule_id].span, tick, began)
+        return len({tick.schedule_id for tick in struck}) == len(batch)
+
+    def _trace(self, span: Span, tick: Struck, began: int) -> None:
+        if tick.job_id is not None and not span.ended:
+            span.started = began
+            self._telemetry.end(span)
+
+    async def _ring(self, db: Connection, struck: Sequence[Struck]) -> None:
+        queues = sorted({tick.queue for tick in struck if tick.job_id is not None})
+        stopped = sorted({id for tick in struck for id in tick.stopped})
+        try:
+            if stopped:
+                await in_time(db, jobs.stop(db, stopped))
+            if queues:
+                await in_time(db, jobs.ring(db, queues))
+        except LOST as error:
+            log.warning("could not wake %s: %s; its workers will poll", queues, error)
+
+    async def _set_aside(self, db: Connection, row: Due, term: int, reason: str) -> None:
+        log.error("set %s aside: %s", row.name, reason[:500])
+        mark = plans.mark_broken(
+            db,
+            holder=self._election.peer.uuid,
+            term=term,
+            id=row.id,
+            version=row.version,
+            reason=reason[:500].replace("\x00", ""),
+        )
+        await in_time(db, mark)
+
+
+def _log(name: str, tick: Struck) -> None:
+    at = tick.tick_at.isoformat()
+    if tick.outcome == "enqueued":
+        log.info("fired %s of %s as job %s", name, at, tick.job_id)
+    else:
+        log.info("%s %s of %s: %s", tick.outcome, name, at, tick.reason)
