@@ -33,15 +33,14 @@ from quarterjack_scheduler.tick_loop import TickLoop
 from tests.simulation.postgres import Postgres
 
 BEGAN = datetime(2026, 11, 24, 8, tzinfo=UTC)
-FATES = ("ok", "refused", "reply lost", "late", "twice")
+FATES = ("ok", "refused", "reply lost", "late", "twice", "slow", "silent")
 STATEMENTS = (
     *((lease, name) for name in ("beat", "acquire", "resign")),
-    *((plans, name) for name in ("unplanned", "plan", "mark_broken")),
+    *((plans, name) for name in ("unplanned", "plan", "mark_broken", "resume_due")),
     *((ticks, name) for name in ("due", "strike")),
     (outlook, "look"),
 )
 NOTHING: tuple[tuple[Any, str, Any], ...] = (
-    (plans, "resume_due", []),
     (calendars, "named", {}),
     (jobs, "ring", None),
     (jobs, "stop", None),
@@ -86,6 +85,7 @@ class Session:
     def __init__(self, node: "Node") -> None:
         self._node = node
         self._closed = False
+        self._answers: set[asyncio.Future[Any]] = set()
         self._listeners: set[Callable[[object], object]] = set()
         node.cluster.postgres.sessions.add(self)
         node.sessions.append(self)
@@ -97,6 +97,9 @@ class Session:
         if not self._closed:
             self._closed = True
             self._node.cluster.postgres.sessions.discard(self)
+            for answer in self._answers:
+                if not answer.done():
+                    answer.set_exception(ConnectionResetError("connection lost"))
             for listener in list(self._listeners):
                 listener(self)
 
@@ -110,53 +113,57 @@ class Session:
         if self._closed or not cluster.reachable:
             self.terminate()
             raise ConnectionResetError("no connection")
-        fate, answer = cluster.fate(), loop.create_future()
-        travel, later = cluster.travel(), cluster.delay()
-        if fate == "refused":
-            loop.call_later(travel, self._break, answer)
-        elif fate == "late":
-            loop.call_later(travel, self._break, answer)
-            loop.call_later(later, self._apply, name, given, None)
-        else:
-            reply = answer if fate in ("ok", "twice") else None
-            loop.call_later(travel, self._apply, name, given, reply)
-            if fate == "twice":
-                loop.call_later(later, self._apply, name, given, None)
-            if reply is None:
-                loop.call_later(travel, self._break, answer)
-        result = await answer
+        answer: asyncio.Future[Any] = loop.create_future()
+        self._answers.add(answer)
+        self._send(cluster.fate(), name, given, answer)
+        try:
+            result = await answer
+        finally:
+            self._answers.discard(answer)
         await self._node.running.wait()
         return result
+
+    def _send(
+        self, fate: str, name: str, given: dict[str, Any], answer: "asyncio.Future[Any]"
+    ) -> None:
+        cluster, later = self._node.cluster, asyncio.get_running_loop().call_later
+        travel, delay = cluster.travel(), cluster.delay()
+        if fate in ("ok", "twice"):
+            later(travel, self._apply, name, given, answer)
+        if fate == "slow":
+            later(delay, self._apply, name, given, answer)
+        if fate == "reply lost":
+            later(travel, self._apply, name, given, None)
+        if fate in ("late", "twice"):
+            later(delay, self._apply, name, given, None)
+        if fate in ("refused", "late", "reply lost"):
+            later(travel, self.terminate)
 
     def _apply(self, name: str, given: dict[str, Any], answer: Any) -> None:
         cluster = self._node.cluster
         if not cluster.reachable:
-            return self._break(answer)
+            return self.terminate()
         try:
             ask = getattr(cluster.postgres, name)
             result = ask() if name == "now" else ask(self, **given)
         except AssertionError as error:
             cluster.alarms.append(str(error))
-            return self._break(answer)
+            return self.terminate()
         if answer is not None and not answer.done():
             answer.set_result(result)
         return None
 
-    def _break(self, answer: Any) -> None:
-        self.terminate()
-        if answer is not None and not answer.done():
-            answer.set_exception(ConnectionResetError("connection lost"))
-
 
 @dataclass(slots=True)
 class Node:
-    """One replica; it can be killed, paused and started anew."""
+    """One replica; it can be killed, paused, asked to end and started anew."""
 
     cluster: "Cluster"
     name: str
     running: asyncio.Event = field(default_factory=asyncio.Event)
     sessions: list[Session] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    stop: Callable[[], None] = lambda: None
 
     @property
     def direct_url(self) -> str:
@@ -167,7 +174,8 @@ class Node:
         return "public"
 
     def start(self) -> None:
-        loop = asyncio.get_running_loop()
+        self.kill()
+        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         self.running.set()
         address: Any = self
         election = Election(address, Peer.named(self.name), changed=lambda: loops.wake())
@@ -177,11 +185,20 @@ class Node:
         )
         self.tasks = [
             loop.create_task(election.run()),
-            loop.create_task(loops.run(asyncio.Event())),
+            loop.create_task(loops.run(stopping)),
         ]
+
+        def stop() -> None:
+            stopping.set()
+            loops.wake()
+            election.leave()
+
+        self.stop = stop
 
     def kill(self) -> None:
         for task in self.tasks:
+            if task.done() and not task.cancelled() and task.exception():
+                self.cluster.alarms.append(repr(task.exception()))
             task.cancel()
         self.end_sessions()
 
@@ -227,8 +244,11 @@ class Cluster:
             node.end_sessions()
 
     def heal(self) -> None:
-        """Leave it undisturbed: no more trouble, everybody runs."""
+        """Leave it undisturbed: no more trouble, everybody runs, and no pause runs out at the last moment."""
         self.trouble, self.reachable = 0.0, True
+        self.postgres.locked.clear()
+        for row in self.postgres.state.schedules.values():
+            row["resume_at"] = None
         for node in self.nodes:
             node.running.set()
             if any(task.done() for task in node.tasks):

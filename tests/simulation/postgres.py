@@ -18,8 +18,16 @@ from quarterjack.queries.ticks import Due, Struck
 from quarterjack_scheduler.decide import MOMENT
 from tests.checks import Era, History, Line
 
-NEVER = datetime.min.replace(tzinfo=UTC)
-LINES = ("compare-and-set", "fence", "version test", "never early")
+NEVER, LATER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+LINES = (
+    "compare-and-set",
+    "fence",
+    "version test",
+    "never early",
+    "compare-and-set of the plan",
+    "version test of the plan",
+    "planning after the last tick",
+)
 
 
 @dataclass(slots=True)
@@ -47,6 +55,7 @@ class Postgres:
         self.without = without
         self.step = timedelta(0)
         self.sessions: set[object] = set()
+        self.locked: set[int] = set()
         self._began = began
         self._clock = clock
 
@@ -63,6 +72,7 @@ class Postgres:
             "id": id,
             "version": 1,
             "paused": False,
+            "resume_at": None,
             "planned_from": planned_from,
             "next_run_at": None,
             "last_tick_at": None,
@@ -178,7 +188,20 @@ class Postgres:
 
     def _owed_from(self, row: dict[str, Any]) -> datetime:
         planned_from: datetime = row["planned_from"]
+        if self.without == "planning after the last tick":
+            return planned_from
         return max(planned_from, row["last_tick_at"] or planned_from)
+
+    def resume_due(self, session: object) -> list[str]:
+        rows = self.state.schedules
+        due = [
+            id
+            for id, row in rows.items()
+            if row["paused"] and id not in self.locked and self.now() >= (row["resume_at"] or LATER)
+        ]
+        for id in due:
+            self.edit(id, paused=False, resume_at=None)
+        return [rows[id]["name"] for id in due]
 
     def plan(
         self, session: object, *, holder: UUID, term: int, plans: Sequence[dict[str, Any]], **_: Any
@@ -186,8 +209,12 @@ class Postgres:
         held = set()
         for wanted in plans if self._held(holder, term) else ():
             row = self.state.schedules[wanted["id"]]
-            if row["version"] == wanted["version"]:
-                row["next_run_at"] = row["next_run_at"] or _instant(wanted["next_run_at"])
+            if wanted["id"] not in self.locked and (
+                row["version"] == wanted["version"] or self.without == "version test of the plan"
+            ):
+                first = _instant(wanted["next_run_at"])
+                moves = self.without == "compare-and-set of the plan"
+                row["next_run_at"] = first if moves else row["next_run_at"] or first
                 row["broken_reason"] = wanted["broken_reason"]
                 row["applied_version"] = wanted["version"]
                 held.add(row["id"])
@@ -240,6 +267,7 @@ class Postgres:
                 or self.without == "compare-and-set"
             )
             and not row["paused"]
+            and move["id"] not in self.locked
             and (until <= self.now() or self.without == "never early")
         ):
             return False

@@ -46,7 +46,7 @@ ROW: dict[str, Any] = {
 Event = tuple[float, str, int]
 
 times = st.integers(0, int(TROUBLE * 20)).map(lambda twentieths: twentieths / 20 + 0.003)
-common = ("kill", "freeze", "crash", "step")
+common = ("kill", "stop", "freeze", "crash", "step", "lock")
 edits = st.lists(
     st.tuples(times, st.sampled_from([*common, "edit", "touch", "pause"]), st.integers(0, 40)),
     max_size=6,
@@ -151,6 +151,12 @@ def _plan(
     if kind == "kill":
         loop.call_later(at, node.kill)
         loop.call_later(at + number / 20, node.start)
+    elif kind == "stop":
+        loop.call_later(at, lambda: node.stop())
+        loop.call_later(at + number / 8, node.start)
+    elif kind == "lock":
+        loop.call_later(at, cluster.postgres.locked.add, number % 4)
+        loop.call_later(at + number / 20, cluster.postgres.locked.discard, number % 4)
     elif kind == "freeze":
         loop.call_later(at, node.running.clear)
         loop.call_later(at + number / 10, node.running.set)
@@ -185,5 +191,8 @@ def _edit(cluster: Cluster, kind: str, number: int) -> None:
     if cluster.reachable:
         id = number % len(cluster.postgres.state.schedules)
         row = cluster.postgres.state.schedules[id]
-        change = {"cron": CRONS[number % len(CRONS)]} if kind == "edit" else {}
-        cluster.postgres.edit(id, **change, paused=(kind == "pause") != row["paused"])
+        pauses = (kind == "pause") != row["paused"]
+        change: dict[str, Any] = {"cron": CRONS[number % len(CRONS)]} if kind == "edit" else {}
+        if pauses and number % 3 == 0:
+            change["resume_at"] = cluster.postgres.now() + timedelta(seconds=number / 10)
+        cluster.postgres.edit(id, **change, paused=pauses)
