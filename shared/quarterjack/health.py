@@ -27,7 +27,7 @@ SILENT_AFTER = 5.0
 TURN_EVERY = 0.5
 LONGEST = 4_096
 WITHIN = 2.0
-AT_ONCE = 50
+AT_ONCE = 100
 REQUEST = re.compile(rb"([A-Z]{1,16}) (/[!-~]*) HTTP/1\.[01]")
 PHRASES = {
     200: "OK",
@@ -52,7 +52,7 @@ def from_environment() -> Place | None:
     if text in ("", "off"):
         return None
     host, _, port = text.rpartition(":")
-    if not port.isdecimal() or len(port) > 5 or not 0 < int(port) < 65_536 or " " in host:
+    if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65_536 or " " in host:
         raise SettingInvalid(
             f"QUARTERJACK_HEALTH is {text[:60]!r}: give host:port, as 0.0.0.0:8081, a port on loopback, or off"
         )
@@ -163,6 +163,7 @@ def _listen(place: Place) -> socket.socket:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(address)
+            sock.listen(AT_ONCE)
         except OSError:
             sock.close()
             raise

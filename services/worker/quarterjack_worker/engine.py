@@ -6,6 +6,7 @@ claim is in flight. What is none of these was claimed by a statement whose reply
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from uuid import uuid4
 
 from quarterjack import channels
 from quarterjack.database import LOST, Pool, ask
+from quarterjack.health import stalled
 from quarterjack.model import Job
 from quarterjack.queries import claims, jobs
 from quarterjack.queries.acks import Ack
@@ -61,6 +63,7 @@ class Engine:
         self._runner = Runner(types, ThreadPoolExecutor(threads, thread_name_prefix="job"))
         self._woken = asyncio.Event()
         self._claiming = True
+        self._looked_at = -math.inf
         self._in_flight = False
         self._doubtful = asyncio.Event()
         self._running: dict[Key, tuple[asyncio.Task[None], Context]] = {}
@@ -88,6 +91,7 @@ class Engine:
             self._woken.clear()
             try:
                 more = await self._claim()
+                self._looked_at = time.monotonic()
                 reachable = True
             except LOST as error:
                 more = False
@@ -101,6 +105,10 @@ class Engine:
                     await asyncio.sleep(GATHER)
                 if not self._woken.is_set():
                     self._queues.rung(None)
+
+    def unready(self) -> str | None:
+        """Say for how long it has not looked for jobs, if for too long."""
+        return stalled("it has not looked for jobs", time.monotonic() - self._looked_at)
 
     async def audit(self) -> None:
         """Give lost claims back, after every doubtful claim and every 5 s, until cancelled."""

@@ -3,6 +3,7 @@ event loop costs no job its worker."""
 
 import asyncio
 import logging
+import math
 import os
 import threading
 import time
@@ -12,6 +13,7 @@ from asyncpg import Connection, Record
 
 from quarterjack.database import LOST, Address, connect
 from quarterjack.errors import QuarterjackError
+from quarterjack.health import stalled
 from quarterjack.queries import producers
 from quarterjack.queries.producers import Producing
 
@@ -48,12 +50,19 @@ class Heartbeat:
         self._condemned = condemned
         self._parent = os.getppid()
         self._turn = time.monotonic()
+        self._answered_at = -math.inf
         self._blocked = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def unready(self) -> str | None:
+        """Say for how long no heartbeat was answered, if for too long."""
+        return stalled(
+            "the database has answered no heartbeat", time.monotonic() - self._answered_at
+        )
 
     async def watch(self) -> None:
         """Show that the event loop gets on, until cancelled."""
@@ -103,6 +112,7 @@ class Heartbeat:
         alive = await producers.beat(
             connection, node=self._node, name=NAME, draining=self.draining, producers=producing
         )
+        self._answered_at = time.monotonic()
         if any(each.uuid not in alive for each in producing) and not self._stopping.is_set():
             self._condemned()
 

@@ -9,7 +9,7 @@ from functools import partial
 from uuid import UUID
 
 import quarterjack
-from quarterjack import channels, migrate
+from quarterjack import channels, health, migrate
 from quarterjack.database import LOST, Pool, from_environment, open_pool, patiently
 from quarterjack.errors import SettingInvalid
 from quarterjack.listener import Listener
@@ -29,16 +29,19 @@ PATIENCE = 60.0
 POOL_SIZE = 4
 HANDLER_POOL_SIZE = 10
 LAST_WORDS = 5.0
+BLOCKED_AFTER = 300.0
+"""Seconds after which a handler that blocks the event loop is not waited for: /live says that this is no life."""
 
 
 async def serve(settings: Settings, life: UUID, ready: int) -> int:
     """Serve until SIGTERM; says on the descriptor `ready` that it has begun. Waits for the database."""
     import_jobs(settings.modules)
-    address, node = from_environment(), node_name()
+    address, node, place = from_environment(), node_name(), health.from_environment()
     name = f"quarterjack-worker {node}"
     stopping, condemned = stop_event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     async with (
+        health.answering(place, blocked_after=BLOCKED_AFTER) as answers,
         open_pool(address, name=name, size=POOL_SIZE, patience=PATIENCE, reset=False) as pool,
         open_pool(
             address, name=f"{name} jobs", size=HANDLER_POOL_SIZE, patience=PATIENCE
@@ -71,6 +74,9 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
             who=f"{name} listener",
         )
         heartbeat.start()
+        answers.unready = lambda: (
+            "it is stopping" if stopping.is_set() else heartbeat.unready() or engine.unready()
+        )
         os.write(ready, b"+")
         log.info("worker %s started: %s", node, settings.queue_words())
         async with asyncio.TaskGroup() as group:

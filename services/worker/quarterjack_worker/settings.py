@@ -31,7 +31,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         prog="quarterjack-worker",
         description="Runs jobs of some queues.",
         epilog="environment: DATABASE_URL, DATABASE_DIRECT_URL, QUARTERJACK_SCHEMA, QUARTERJACK_NODE, "
-        "QUARTERJACK_TELEMETRY, QUARTERJACK_LOG, QUARTERJACK_LOG_LEVEL",
+        "QUARTERJACK_TELEMETRY, QUARTERJACK_LOG, QUARTERJACK_LOG_LEVEL; QUARTERJACK_HEALTH=host:port answers "
+        "/live and /ready there",
     )
     parser.add_argument(
         "--import",
