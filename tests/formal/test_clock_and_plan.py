@@ -54,7 +54,9 @@ async def test_a_repeated_plan_leaves_the_watermark(database: TestDatabase) -> N
 async def test_a_plan_begins_after_the_last_tick(database: TestDatabase) -> None:
     last = await ticks.now(database.pool) + HOUR
     await add_schedule(database.pool, "s", next_run_at=(last + HOUR).isoformat())
-    await database.pool.execute("UPDATE qj_schedules SET last_tick_at = $1", last)
+    await database.pool.execute(
+        "UPDATE qj_schedules SET planned_from = now(), last_tick_at = $1", last
+    )
     await database.pool.execute("UPDATE qj_schedules SET cron = '*/5 * * * * *'")
 
     [row] = await plans.unplanned(database.pool, limit=10)
