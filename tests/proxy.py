@@ -85,10 +85,12 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def forget(self) -> None:
-        """End every connection at the server's side only: the clients are told nothing."""
-        for connection in list(self.connections):
+    def forget(self, name: bytes = b"") -> int:
+        """End connections of that application at the server's side only: clients are told nothing; how many."""
+        chosen = [connection for connection in self.connections if name in connection.start]
+        for connection in chosen:
             connection.forget()
+        return len(chosen)
 
     async def retarget(self, host: str, port: int) -> None:
         """Lead to another server, as a Service does after a failover."""
@@ -124,6 +126,10 @@ class Connection:
         self._answered = Answered(self._asked)
         self._marked = False
         self._forgotten = False
+
+    @property
+    def start(self) -> bytes:
+        return self._asked.start
 
     def forget(self) -> None:
         self._forgotten = True

@@ -8,10 +8,11 @@ QUERY, PARSE, BIND, READY = b"Q", b"P", b"B", b"Z"
 
 
 class Asked:
-    """Follows what a client says."""
+    """Follows what a client says; `start` is how it began, with the name of the application."""
 
     def __init__(self) -> None:
         self.offers = 0
+        self.start = b""
         self._buffer = bytearray()
         self._started = False
         self._statements: dict[bytes, bytes] = {}
@@ -44,6 +45,7 @@ class Asked:
                 (code,) = struct.unpack_from("!I", body)
                 offer = code in (SSL, GSS)
                 self._started, self.offers = not offer, self.offers + offer
+                self.start = body
             yield kind, body
 
 

@@ -95,7 +95,7 @@ class Arena:
         await until(self._started, within=RESUMED_WITHIN)
 
     async def _started(self) -> bool:
-        running = [each.service for each in self.replicas.values() if each.service.running]
+        running = [service for service in self.running.services if service.running]
         return all(any(" started" in line for line in service.lines) for service in running)
 
     async def ask(self, statement: str, *arguments: Any) -> Any:
@@ -108,12 +108,13 @@ class Arena:
 
     async def leader(self) -> Replica:
         """Wait until one leads, and give it."""
-        found = await until(self._leading, within=RESUMED_WITHIN)
+        found = await until(self.leading, within=RESUMED_WITHIN)
         assert found is not None
         return found
 
-    async def _leading(self) -> Replica | None:
-        replica = self.replicas.get(await self.ask(LEADER))
+    async def leading(self) -> Replica | None:
+        """Give the one that leads, if one does and it is alive."""
+        replica = self.replicas.get(await self.ask(LEADER) or "")
         return replica if replica is not None and replica.service.running else None
 
     async def term(self) -> int:
@@ -177,9 +178,9 @@ class Arena:
         history = await self.history()
         steps = await read_steps(self.database.pool)
         await self.all_started()
-        for replica in self.replicas.values():
-            if replica.service.running:
-                assert await replica.service.stop(within=20.0) == 0, replica.name
+        for service in self.running.services:
+            if service.running:
+                assert await service.stop(within=20.0) == 0, service.name
         check(history)
         check_lateness(history.ledger, self.troubles, late=self.late, budget=BUDGET)
         check_steps(steps)
@@ -197,8 +198,8 @@ class Arena:
         return history
 
     def said(self) -> list[str]:
-        """Everything that the replicas have logged."""
-        return [line for replica in self.replicas.values() for line in replica.service.lines]
+        """Everything that was logged, one service after another."""
+        return [line for service in self.running.services for line in service.lines]
 
     def fired(self) -> list[re.Match[str]]:
         """The ticks that replicas have seen acknowledged: name, tick, job."""
