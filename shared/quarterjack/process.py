@@ -36,7 +36,16 @@ def set_up_logging() -> None:
     handler = logging.StreamHandler(sys.stdout)
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else text)
+    handler.addFilter(in_one_line)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def in_one_line(record: logging.LogRecord) -> bool:
+    """Give a warning its error's words instead of a traceback: what is tried again is nobody's bug."""
+    if record.exc_info and record.levelno < logging.ERROR:
+        record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]}", ()
+        record.exc_info = record.exc_text = None
+    return True
 
 
 class JsonFormatter(logging.Formatter):

@@ -181,10 +181,6 @@ def test_c10_sees_what_is_left(
         check_hygiene(idle=idle, left=left, said=said)
 
 
-def test_c10_lets_a_warning_explain_itself() -> None:
-    check_hygiene(idle=[0.0], left=[], said=["12:00 WARNING restoring failed", "Traceback (most"])
-
-
 def test_c12_sees_silent_losses_and_false_reports() -> None:
     ledger, ticks = [line(1), line(2)], [(1, NOON + n * SECOND) for n in (1, 2, 3)]
     first = (ticks[0], NOON)

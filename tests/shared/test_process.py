@@ -1,0 +1,36 @@
+"""What every service logs alike."""
+
+import logging
+import sys
+
+import pytest
+
+from quarterjack.process import JsonFormatter, in_one_line
+
+FORMS = [logging.Formatter("%(message)s"), JsonFormatter()]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_warning_gives_its_error_in_one_line(form: logging.Formatter) -> None:
+    record = _record(logging.WARNING)
+
+    assert in_one_line(record)
+    said = form.format(record)
+    assert "could not restore a pool: the server went away" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_error_keeps_its_traceback(form: logging.Formatter) -> None:
+    record = _record(logging.ERROR)
+
+    assert in_one_line(record)
+    assert "Traceback" in form.format(record)
+
+
+def _record(level: int) -> logging.LogRecord:
+    try:
+        raise ConnectionError("the server went away")
+    except ConnectionError:
+        what, where = "could not restore %s", ("a pool",)
+        return logging.LogRecord("a.library", level, __file__, 1, what, where, sys.exc_info())
