@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,7 +25,8 @@ POOLER = """
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {own}
-auth_type = any
+auth_type = trust
+auth_file = USERS
 pool_mode = transaction
 default_pool_size = 20
 max_client_conn = 200
@@ -53,12 +55,14 @@ async def test_f19_packets_are_lost(
 ) -> None:
     """TCP sends them again, so that for a process a piece now and then takes long, and all behind it."""
     async with arena(database, tmp_path, seed=seed) as field:
+        term = await field.term()
         async with field.trouble("lost packets", percent=percent):
             for replica in field.replicas.values():
                 replica.proxy.loss = percent / 100
             await field.pass_time(20.0)
             for replica in field.replicas.values():
                 replica.proxy.loss = 0.0
+            field.diary.note("terms", number=await field.term() - term)
         await field.decides()
         await field.verify()
 
@@ -84,14 +88,17 @@ async def test_f30_a_transaction_pooler_lies_between(
     database: TestDatabase, tmp_path: Path, seed: int, listen: str
 ) -> None:
     """Who listens through it hears nothing, is told so, and still follows edits by looking."""
-    async with _pooled(database, tmp_path) as url:
+    async with _pooled(database) as url:
         direct = database.url if listen == "directly" else url
-        env = {
-            "DATABASE_URL": url,
-            "DATABASE_DIRECT_URL": direct,
-            "QUARTERJACK_STATEMENT_CACHE": "0",
-        }
-        async with arena(database, tmp_path, seed=seed, **env) as field:
+        async with arena(
+            database,
+            tmp_path,
+            seed=seed,
+            DATABASE_URL=url,
+            DATABASE_DIRECT_URL=direct,
+            QUARTERJACK_STATEMENT_CACHE="0",
+        ) as field:
+            field.pooled = True
             await _edit(field, within=3.0)
             if listen == "directly":
                 await field.pass_time(3.0)
@@ -117,27 +124,33 @@ async def _said(field: Arena, words: str) -> bool:
 
 
 @asynccontextmanager
-async def _pooled(database: TestDatabase, tmp_path: Path) -> AsyncIterator[str]:
+async def _pooled(database: TestDatabase) -> AsyncIterator[str]:
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
     if not os.access(program, os.X_OK):
         pytest.skip("pgbouncer is missing: apt-get install pgbouncer")
     parts, port = urlsplit(database.url), free_port()
-    settings = tmp_path / "pgbouncer.ini"
-    settings.write_text(POOLER.format(host=parts.hostname, port=parts.port, own=port))
-    user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-    for place in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        if os.geteuid() == 0:
-            place.chmod(0o755)
-    prefix = user if os.geteuid() == 0 else ()
-    pooler = await asyncio.create_subprocess_exec(
-        *prefix, program, "--quiet", str(settings), stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        await until(lambda: _listens(port))
-        yield through(database.url, port)
-    finally:
-        pooler.terminate()
-        await pooler.wait()
+    as_nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    with TemporaryDirectory() as place:
+        settings = _write(place, POOLER.format(host=parts.hostname, port=parts.port, own=port))
+        pooler = await asyncio.create_subprocess_exec(
+            *(as_nobody if os.geteuid() == 0 else ()), program, "--quiet", str(settings)
+        )
+        try:
+            await until(lambda: _listens(port))
+            yield through(database.url, port)
+        finally:
+            if pooler.returncode is None:
+                pooler.terminate()
+            await pooler.wait()
+
+
+def _write(place: str, text: str) -> Path:
+    """Write the settings where another user may read them."""
+    os.chmod(place, 0o755)  # noqa: S103 - it holds nothing else
+    settings, users = Path(place, "pgbouncer.ini"), Path(place, "users")
+    settings.write_text(text.replace("USERS", str(users)))
+    users.write_text('"postgres" ""\n')
+    return settings
 
 
 async def _listens(port: int) -> bool:
