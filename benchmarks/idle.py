@@ -15,17 +15,17 @@ PEERS = "SELECT count(*) = $1 FROM qj_peers WHERE heartbeat_at > clock_timestamp
 MISSING = """
 SELECT extract(epoch FROM max(tick_at) - min(tick_at))::integer + 1 - count(*) FROM qj_ticks WHERE outcome = 'enqueued'
 """
-LATE = "SELECT extract(epoch FROM decided_at - tick_at)::float8 FROM qj_ticks ORDER BY tick_at OFFSET 3"
+LATE = "SELECT extract(epoch FROM decided_at - tick_at)::float8 FROM qj_ticks ORDER BY tick_at"
 
 
 async def main(minutes: float, replicas: int) -> int:
     budgets = Budgets()
     async with rig() as made:
-        await made.pool.execute(MAKE)
         nodes = [f"scheduler-{number}" for number in range(1, replicas + 1)]
         async with schedulers(made, *nodes) as running:
             await leader(made.pool)
             await until(made.pool, PEERS, replicas)
+            await made.pool.execute(MAKE)
             before = await made.pool.fetchval("SELECT term FROM qj_lease")
             sent = await made.statements(30.0)
             await asyncio.sleep(minutes * 60)
