@@ -1,6 +1,6 @@
 # Builds one member of the workspace and nothing else:
 #   docker build --build-arg PACKAGE=quarterjack-worker --tag quarterjack-worker .
-# PACKAGE: quarterjack (the migrations), quarterjack-scheduler, quarterjack-worker, quarterjack-admin.
+# PACKAGE: quarterjack (migrations, and the command quarterjack), quarterjack-scheduler, quarterjack-worker, quarterjack-admin.
 ARG PYTHON=3.13
 
 FROM docker.io/library/python:${PYTHON}-slim-bookworm AS build
@@ -12,7 +12,7 @@ COPY migrations migrations
 COPY shared shared
 COPY services services
 RUN case "${PACKAGE}" in \
-      quarterjack) set -- quarterjack-migrate ./shared ;; \
+      quarterjack) set -- quarterjack-migrate "./shared[cli]" ;; \
       quarterjack-scheduler|quarterjack-worker|quarterjack-admin) \
         set -- "${PACKAGE}" ./shared "./services/${PACKAGE#quarterjack-}" ;; \
       *) echo "PACKAGE is '${PACKAGE}': see the first lines of the Dockerfile" >&2; exit 2 ;; \

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import quarterjack_admin
+from quarterjack.redaction import redact, restore, scrub
 from quarterjack_admin.assets import CONTENT, DIRECTORY, address
 from quarterjack_admin.limits import ACCOUNT, Limits
 from quarterjack_admin.preview import Preview, preview_typed
-from quarterjack_admin.redaction import redact, restore, scrub
 from quarterjack_admin.words import away, took
 from tests.admin.conftest import Admin
 

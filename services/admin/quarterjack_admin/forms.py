@@ -5,13 +5,12 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-import jsonschema
 from pydantic import TypeAdapter, ValidationError
-from referencing.exceptions import Unresolvable
 
 from quarterjack.definition import Args, Definition
+from quarterjack.fitting import misfit
 from quarterjack.model import JobType, Schedule
-from quarterjack_admin.redaction import redact, restore
+from quarterjack.redaction import redact, restore
 
 LABELS = {
     "name": "Name",
@@ -111,7 +110,7 @@ def read(
     if gone := [name for name in form.calendars if name not in calendars]:
         return None, {"calendars": f"there is no calendar {gone[0]!r} any more: take it out"}
     form.args = restore(form.args, stored_args)
-    if job_type is not None and (problem := _misfit(form.args, job_type.args_schema)):
+    if job_type is not None and (problem := misfit(form.args, job_type.args_schema)):
         return None, {"args": problem}
     return form, {}
 
@@ -124,7 +123,7 @@ def read_args(
         args = restore(ARGS.validate_python(text), stored)
     except ValidationError as error:
         return {}, plain(error.errors(include_url=False, include_context=False)[0]["msg"])
-    return args, _misfit(args, job_type.args_schema) if job_type else None
+    return args, misfit(args, job_type.args_schema) if job_type else None
 
 
 def properties_of(job_type: JobType | None) -> dict[str, Any]:
@@ -133,19 +132,6 @@ def properties_of(job_type: JobType | None) -> dict[str, Any]:
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     properties = schema.get("$defs", {}).get(name, schema).get("properties")
     return properties if isinstance(properties, dict) else {}
-
-
-def _misfit(args: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
-    """Say what the job type would not take; a schema that is none of ours is no obstacle."""
-    try:
-        validator = jsonschema.Draft202012Validator(dict(schema))
-        problem = jsonschema.exceptions.best_match(validator.iter_errors(dict(args)))
-    except (jsonschema.SchemaError, Unresolvable):
-        return None
-    if problem is None:
-        return None
-    where = ".".join(map(str, problem.absolute_path))
-    return f"{where}: {problem.message}"[:500] if where else problem.message[:500]
 
 
 def plain(message: str) -> str:

@@ -11,10 +11,11 @@ from quarterjack.cron.zones import zone_names
 from quarterjack.database import Connection
 from quarterjack.definition import Definition
 from quarterjack.model import JobType, Schedule
-from quarterjack.queries import access, calendars, schedules
+from quarterjack.queries import access, calendars, managed, schedules
 from quarterjack_admin import forms
 from quarterjack_admin.forms import LABELS, fields_of
 from quarterjack_admin.keys import reading, session_of, writing
+from quarterjack_admin.ownership import owner
 from quarterjack_admin.pages.schedule import find_schedule
 from quarterjack_admin.paging import read_number
 from quarterjack_admin.permissions import requires
@@ -181,6 +182,7 @@ async def _form(
 ) -> web.Response:
     async with reading(request) as db:
         around = await look_around_form(db, typed)
+        said = await managed.of(db, [schedule.id])
     return form_page(
         request,
         "edit.html",
@@ -190,6 +192,7 @@ async def _form(
         errors or {},
         name=schedule.name,
         schedule=schedule,
+        owner=owner(schedule, said),
         reason=reason,
         base=base or schedule.version,
     )

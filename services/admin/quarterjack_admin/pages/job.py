@@ -6,12 +6,12 @@ from aiohttp import web
 
 from quarterjack.model import Job, JobState
 from quarterjack.queries import cluster, jobs, schedules
+from quarterjack.redaction import redact, scrub
 from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
 from quarterjack_admin.pages.runs import ended_at
 from quarterjack_admin.paging import read_number
 from quarterjack_admin.permissions import requires
-from quarterjack_admin.redaction import redact, scrub
 from quarterjack_admin.render import look_around, page
 
 RETRIABLE = (

@@ -10,10 +10,10 @@ from aiohttp import web
 from quarterjack.database import Connection
 from quarterjack.model import Job, JobState
 from quarterjack.queries import job_lists, runs
+from quarterjack.redaction import redact, scrub
 from quarterjack_admin.keys import reading
 from quarterjack_admin.paging import Page, read_number
 from quarterjack_admin.permissions import requires
-from quarterjack_admin.redaction import redact, scrub
 from quarterjack_admin.render import look_around, page
 
 PAGE = 50

@@ -8,13 +8,14 @@ from aiohttp import web
 from quarterjack.database import Connection
 from quarterjack.definition import Definition
 from quarterjack.model import Schedule
-from quarterjack.queries import backfills, calendars, cluster, runs, schedules
+from quarterjack.queries import backfills, calendars, cluster, managed, runs, schedules
+from quarterjack.redaction import redact, scrub
 from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
+from quarterjack_admin.ownership import owner
 from quarterjack_admin.paging import Page, read_number
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.preview import preview
-from quarterjack_admin.redaction import redact, scrub
 from quarterjack_admin.render import look_around, page
 from quarterjack_admin.words import clock
 
@@ -55,6 +56,7 @@ async def show(request: web.Request) -> web.Response:
         versions = await schedules.versions(db, schedule.id, limit=CHANGES + 1)
         job_type = await schedules.job_type(db, schedule.worker)
         lease = await cluster.lease(db)
+        said = await managed.of(db, [schedule.id])
         filled = await backfills.of_schedule(db, schedule.id, limit=BACKFILLS)
     meaning = standing.meaning(schedule, known)
     coming = preview(schedule, known, shell.now)
@@ -66,6 +68,7 @@ async def show(request: web.Request) -> web.Response:
         meaning=meaning,
         standing=standing.status(schedule, shell.now, led=lease is not None and lease.led),
         applied=standing.applied(schedule),
+        owner=owner(schedule, said, versions, job_type),
         coming=coming,
         chart=standing.chart(latest),
         warning=_warning(jobs),

@@ -2,9 +2,10 @@
 
 from aiohttp import web
 
-from quarterjack.queries import calendars, cluster, holds, runs, schedules
+from quarterjack.queries import calendars, cluster, holds, managed, runs, schedules
 from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
+from quarterjack_admin.ownership import owner
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
 
@@ -28,6 +29,7 @@ async def show(request: web.Request) -> web.Response:
         known = await calendars.named(db, listed.schedules)
         names = [schedule.name for schedule in listed.schedules]
         latest = await runs.latest(db, names, each=BARS)
+        said = await managed.of(db, [schedule.id for schedule in listed.schedules])
         lease = await cluster.lease(db)
         frozen = await holds.frozen(db)
     led = lease is not None and lease.led
@@ -36,6 +38,7 @@ async def show(request: web.Request) -> web.Response:
             "schedule": schedule,
             "meaning": standing.meaning(schedule, known),
             "status": standing.status(schedule, shell.now, led=led),
+            "owner": owner(schedule, said),
             "chart": standing.chart(latest[schedule.name]),
             "last": latest[schedule.name][0] if latest[schedule.name] else None,
         }

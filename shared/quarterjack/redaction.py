@@ -1,4 +1,4 @@
-"""Keep secrets off the pages: what is named like one, looks like one, or the job type names."""
+"""Keep secrets off pages and out of logs: what is named like one, looks like one, or the job type names."""
 
 import re
 from collections.abc import Sequence

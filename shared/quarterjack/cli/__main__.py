@@ -1,0 +1,5 @@
+"""Run `python -m quarterjack.cli` as the command."""
+
+from quarterjack.cli import main
+
+main()
