@@ -3,15 +3,16 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from quarterjack import migrate
 from quarterjack.database import Address, Pool, open_pool
+from quarterjack_local import throwaway
 from quarterjack_local.postgres import Binaries, Server, find_binaries
 
 SETTINGS = {
@@ -93,15 +94,21 @@ def server(
     started = Server(directory, bin_dir=chosen.path, settings=SETTINGS)
     started.start()
     try:
-        asyncio.run(_make_template(started))
+        asyncio.run(throwaway.make_template(started))
         yield started
     finally:
         started.stop("immediate")
 
 
+@pytest.fixture(scope="session")
+def quarterjack_server(server: Server) -> Server:
+    """The fixtures that Quarterjack offers to others, on each of our servers."""
+    return server
+
+
 @pytest.fixture
 async def database(server: Server) -> AsyncIterator[TestDatabase]:
-    async with fresh_database(server, template="template_quarterjack") as made:
+    async with fresh_database(server, template=throwaway.TEMPLATE) as made:
         yield made
 
 
@@ -111,25 +118,13 @@ async def empty_database(server: Server) -> AsyncIterator[TestDatabase]:
         yield made
 
 
-class fresh_database:
-    """Create a database from a template, and drop it with whoever is still connected."""
-
-    def __init__(self, server: Server, *, template: str) -> None:
-        self._server = server
-        self._name = f"test_{uuid4().hex[:12]}"
-        self._template = template
-
-    async def __aenter__(self) -> TestDatabase:
-        await execute(self._server, f"CREATE DATABASE {self._name} TEMPLATE {self._template}")
-        url = self._server.url(self._name)
-        address = Address(url=url, direct_url=url, schema="public")
-        self._pool = open_pool(address, name="tests", size=10)
-        pool = await self._pool.__aenter__()
-        return TestDatabase(url=url, address=address, pool=pool, server=self._server)
-
-    async def __aexit__(self, *failure: object) -> None:
-        await self._pool.__aexit__(None, None, None)
-        await execute(self._server, f"DROP DATABASE {self._name} WITH (FORCE)")
+@asynccontextmanager
+async def fresh_database(server: Server, *, template: str) -> AsyncIterator[TestDatabase]:
+    async with (
+        throwaway.database(server, template=template) as address,
+        open_pool(address, name="tests", size=10) as pool,
+    ):
+        yield TestDatabase(url=address.url, address=address, pool=pool, server=server)
 
 
 async def execute(server: Server, statement: str) -> None:
@@ -138,14 +133,6 @@ async def execute(server: Server, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
-
-
-async def _make_template(server: Server) -> None:
-    await execute(server, "CREATE DATABASE template_quarterjack TEMPLATE template0")
-    url = server.url("template_quarterjack")
-    await migrate.apply(
-        Address(url=url, direct_url=url, schema="public"), optional=migrate.OPTIONAL
-    )
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -27,7 +27,7 @@ from quarterjack_worker.acker import Acker
 from quarterjack_worker.context import Context
 from quarterjack_worker.queues import Queue, Queues
 from quarterjack_worker.registry import JobType
-from quarterjack_worker.runner import Released, Runner, timeout_of
+from quarterjack_worker.runner import Released, Runner, begin
 
 log = logging.getLogger(__name__)
 
@@ -158,26 +158,12 @@ class Engine:
         return any(queue.hungry and queue.free for queue in self._queues)
 
     def _start(self, job: Job, *, claimed_from: int) -> None:
-        assert job.attempted_at is not None
-        claim = Claim(
-            id=job.id,
-            attempt=job.attempt,
-            attempted_at=job.attempted_at,
-            producer=job.attempted_by[1],
-        )
-        type = self._types.get(job.worker)
-        limit = timeout_of(type, job) if type else None
-        context = Context(
-            job=job,
-            claim=claim,
-            pool=self._handlers_pool,
-            deadline=datetime.now(UTC) + limit if limit else None,
-        )
+        context = begin(job, self._types.get(job.worker), self._handlers_pool)
         queue = self._queues[job.queue]
         queue.running += 1
         self._trace_claim(job, claimed_from)
         task = asyncio.create_task(self._execute(queue, context), name=f"job {job.id}")
-        self._running[job.id, claim.attempted_at] = task, context
+        self._running[job.id, context.claim.attempted_at] = task, context
 
     async def _execute(self, queue: Queue, context: Context) -> None:
         job = context.job

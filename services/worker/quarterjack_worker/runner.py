@@ -6,13 +6,15 @@ import re
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
+from quarterjack.database import Pool
 from quarterjack.model import Job
 from quarterjack.queries.acks import Ack
+from quarterjack.queries.claims import Claim
 from quarterjack_worker.backoff import backoff
 from quarterjack_worker.context import Context
 from quarterjack_worker.outcomes import Cancel, Discard, Snooze
@@ -25,6 +27,23 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 class Released(Exception):
     """The job did not end here: it goes back as if it had not been claimed."""
+
+
+def begin(job: Job, type: JobType | None, pool: Pool) -> Context:
+    """Give what a handler of a claimed job may know and do; its time runs from now on."""
+    assert job.attempted_at is not None
+    limit = timeout_of(type, job) if type else None
+    return Context(
+        job=job,
+        claim=Claim(
+            id=job.id,
+            attempt=job.attempt,
+            attempted_at=job.attempted_at,
+            producer=job.attempted_by[1],
+        ),
+        pool=pool,
+        deadline=datetime.now(UTC) + limit if limit else None,
+    )
 
 
 class Runner:

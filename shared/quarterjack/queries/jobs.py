@@ -198,7 +198,7 @@ async def find(db: Database, id: int) -> Job | None:
     return to_job(record) if record else None
 
 
-def to_job(record: asyncpg.Record) -> Job:
+def to_job(record: asyncpg.Record | dict[str, Any]) -> Job:
     """Make a typed row of what any program may have written; needs a connection of ours (JSON codec)."""
     meta, errors = record["meta"], record["errors"]
     times = {key: within_calendar(value) for key, value in record.items() if key.endswith("_at")}

@@ -1,0 +1,125 @@
+"""For tests of jobs: run them in this process, by the worker's own claims, runner and acks.
+
+The pool is one of `quarterjack.open_pool`. `quarterjack.testing` looks at what is enqueued.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+from quarterjack import __version__, enqueue
+from quarterjack.database import Pool
+from quarterjack.model import Job
+from quarterjack.queries import claims, jobs, producers, testing, upkeep
+from quarterjack.queries.claims import Want
+from quarterjack.queries.producers import Producing
+from quarterjack.telemetry import Telemetry
+from quarterjack_worker.acker import Acker
+from quarterjack_worker.heartbeat import NAME
+from quarterjack_worker.registry import REGISTRY
+from quarterjack_worker.runner import Runner, begin
+
+NODE = "testing"
+
+
+async def perform(pool: Pool, worker: str, args: Mapping[str, Any] | None = None) -> Job:
+    """Enqueue a job as its type says and run it: the job as it is afterwards.
+
+    A failure is the job's: see `state` and `errors`. LookupError if no imported module defines it.
+    """
+    type = REGISTRY.get(worker)
+    if type is None:
+        raise LookupError(f"no job is named {worker!r}: import the module that defines it")
+    made = await enqueue(
+        pool,
+        worker,
+        args,
+        queue=type.queue,
+        priority=type.priority,
+        max_attempts=type.max_attempts,
+        tags=type.tags,
+    )
+    assert made.id is not None
+    return await perform_job(pool, made.id)
+
+
+async def perform_job(pool: Pool, id: int) -> Job:
+    """Run one waiting job, due or not: the job as it is afterwards. ValueError if it does not wait."""
+    async with _worker(pool, "default") as worker:
+        job = await testing.claim_one(pool, id, producer=worker.producer, node=NODE, nonce=_nonce())
+        if job is None:
+            found = await jobs.find(pool, id)
+            standing = f"{found.state}, attempt {found.attempt}" if found else "not there"
+            raise ValueError(
+                f"job {id} is {standing}: only a waiting job with attempts left can run"
+            )
+        return await worker.run(job)
+
+
+async def drain(pool: Pool, queue: str = "default", *, limit: int = 1_000) -> list[Job]:
+    """Run the due jobs of a queue, one by one as a worker would claim them, until none is left.
+
+    What these jobs enqueue for now runs too; the jobs as each was after its run. AssertionError after
+    `limit` runs: then some job follows itself without end.
+    """
+    ran: list[Job] = []
+    async with _worker(pool, queue) as worker:
+        want = Want(queue=queue, producer=worker.producer, demand=1)
+        while True:
+            await upkeep.stage(pool, limit=limit)
+            claimed = await claims.claim(pool, wants=[want], node=NODE, nonce=_nonce())
+            if not claimed:
+                return ran
+            ran += [await worker.run(job) for job in claimed]
+            if len(ran) >= limit:
+                raise AssertionError(
+                    f"queue {queue} is not empty after {limit} runs, the last of {ran[-1].worker}: "
+                    "does a job follow itself without end?"
+                )
+
+
+class _Worker:
+    """A producer that runs one job at a time."""
+
+    def __init__(self, pool: Pool, threads: ThreadPoolExecutor) -> None:
+        self.producer: UUID = uuid4()
+        self._pool = pool
+        self._runner = Runner(REGISTRY, threads)
+        self._acker = Acker(pool, Telemetry("quarterjack-worker", NODE))
+
+    async def run(self, job: Job) -> Job:
+        """Run a claimed job to its ack, in a task of its own as cancelling a test is no failure of the job."""
+        context = begin(job, REGISTRY.get(job.worker), self._pool)
+        ack = await asyncio.create_task(self._runner.run(job, context))
+        if ack is not None:
+            self._acker.add(ack)
+            await self._acker.flush()
+        if context.thread is not None:
+            await asyncio.wait([context.thread])
+        after = await jobs.find(self._pool, job.id)
+        if after is None:
+            raise LookupError(f"job {job.id} was deleted while it ran")
+        return after
+
+
+@asynccontextmanager
+async def _worker(pool: Pool, queue: str) -> AsyncIterator[_Worker]:
+    if not await testing.decodes_json(pool):
+        raise TypeError("this pool gives JSON as text: open it with quarterjack.open_pool")
+    with ThreadPoolExecutor(1, thread_name_prefix="job") as threads:
+        worker = _Worker(pool, threads)
+        shown = Producing(uuid=worker.producer, queue=queue, limit=1, running=0, paused=False)
+        await producers.register(
+            pool, node=NODE, pid=0, version=__version__, name=NAME, producers=[shown]
+        )
+        try:
+            yield worker
+        finally:
+            await producers.leave(pool, uuids=[worker.producer])
+
+
+def _nonce() -> str:
+    return uuid4().hex[:12]

@@ -1,0 +1,245 @@
+"""The testing kit: jobs run in the test's own process, and what is enqueued is told."""
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
+
+import asyncpg
+import pytest
+
+import quarterjack
+import tests.jobs  # noqa: F401 - it defines jobs
+from quarterjack import Address, NewJob, Unique
+from quarterjack.database import Pool
+from quarterjack.testing import advance, assert_enqueued, enqueued, refute_enqueued
+from quarterjack_worker import Context, job
+from quarterjack_worker.testing import drain, perform, perform_job
+from tests.documents import write_files
+
+HOUR = timedelta(hours=1)
+
+
+@job("family", queue="kin", priority=3, max_attempts=4, tags=["Kin"])
+async def family(args: dict[str, Any], context: Context) -> None:
+    """Have children until the last generation."""
+    for _ in range(args["generations"] and 2):
+        await quarterjack.enqueue(
+            context.pool, "family", {"generations": args["generations"] - 1}, queue="kin"
+        )
+
+
+@job("for_ever", queue="kin")
+async def for_ever(args: dict[str, Any], context: Context) -> None:
+    """Follow itself."""
+    await quarterjack.enqueue(context.pool, "for_ever", queue="kin")
+
+
+@job("pass_time")
+async def pass_time(args: dict[str, Any], context: Context) -> None:
+    """Let an hour pass while it runs."""
+    await advance(context.pool, HOUR)
+
+
+async def test_a_job_runs_as_its_type_says(quarterjack_pool: Pool) -> None:
+    done = await perform(quarterjack_pool, "family", {"generations": 0})
+
+    assert (done.state, done.attempt, done.errors) == ("completed", 1, [])
+    assert (done.queue, done.priority, done.max_attempts, done.tags) == ("kin", 3, 4, ["kin"])
+    assert await quarterjack_pool.fetchval("SELECT count(*) FROM qj_producers") == 0
+
+
+@pytest.mark.parametrize(
+    ("worker", "state", "error"),
+    [
+        ("snooze", "scheduled", None),
+        ("cancel", "cancelled", "nobody wants it"),
+        ("discard", "discarded", "it is hopeless"),
+        ("fail", "discarded", "ValueError: a NUL"),
+        ("too_slow_in_thread", "discarded", "longer than"),
+        ("in_thread", "completed", None),
+    ],
+)
+async def test_each_outcome_is_that_of_a_worker(
+    quarterjack_pool: Pool, worker: str, state: str, error: str | None
+) -> None:
+    done = await perform(quarterjack_pool, worker)
+
+    assert done.state == state
+    assert [error in each["error"] for each in done.errors] == ([True] if error else [])
+
+
+async def test_args_are_checked(quarterjack_pool: Pool) -> None:
+    done = await perform(quarterjack_pool, "count", {"n": "many"})
+
+    assert done.state == "retryable"
+    assert "n: Input should be a valid integer" in done.errors[0]["error"]
+
+
+async def test_effects_commit_with_the_completion(quarterjack_pool: Pool) -> None:
+    await quarterjack_pool.execute("CREATE TABLE effects (n int); CREATE TABLE released ()")
+
+    done = await perform(quarterjack_pool, "write_once", {"n": 7})
+
+    assert done.state == "completed"
+    assert await quarterjack_pool.fetchval("SELECT n FROM effects") == 7
+
+
+async def test_only_a_waiting_job_is_run(quarterjack_pool: Pool) -> None:
+    done = await perform(quarterjack_pool, "count")
+
+    with pytest.raises(ValueError, match=f"job {done.id} is completed, attempt 1"):
+        await perform_job(quarterjack_pool, done.id)
+    with pytest.raises(ValueError, match="not there"):
+        await perform_job(quarterjack_pool, done.id + 1)
+    with pytest.raises(LookupError, match="import the module"):
+        await perform(quarterjack_pool, "no_such_job")
+
+
+async def test_a_job_that_is_not_due_can_be_run(quarterjack_pool: Pool) -> None:
+    later = datetime.now(UTC) + HOUR
+    made = await quarterjack.enqueue(quarterjack_pool, "count", scheduled_at=later)
+
+    assert (await perform_job(quarterjack_pool, made.id or 0)).state == "completed"
+
+
+async def test_a_queue_is_drained_with_what_its_jobs_enqueue(quarterjack_pool: Pool) -> None:
+    await quarterjack.enqueue(quarterjack_pool, "count")
+    await quarterjack.enqueue(quarterjack_pool, "family", {"generations": 2}, queue="kin")
+
+    ran = await drain(quarterjack_pool, "kin")
+
+    assert [(each.worker, each.args["generations"]) for each in ran] == [
+        ("family", n) for n in (2, 1, 1, 0, 0, 0, 0)
+    ]
+    assert {each.state for each in ran} == {"completed"}
+    assert [each.worker for each in await enqueued(quarterjack_pool)] == ["count"]
+
+
+async def test_a_queue_drains_by_priority_and_passes_over_what_is_not_due(
+    quarterjack_pool: Pool,
+) -> None:
+    later = datetime.now(UTC) + HOUR
+    made = await quarterjack.enqueue_many(
+        quarterjack_pool,
+        [
+            NewJob(worker="count", priority=5),
+            NewJob(worker="count", scheduled_at=later),
+            NewJob(worker="count", priority=1),
+            NewJob(worker="count", scheduled_at=later - 2 * HOUR, priority=3),
+        ],
+    )
+
+    ran = await drain(quarterjack_pool)
+
+    assert [each.id for each in ran] == [made[2].id, made[3].id, made[0].id]
+
+
+async def test_a_job_that_follows_itself_ends_the_test(quarterjack_pool: Pool) -> None:
+    await quarterjack.enqueue(quarterjack_pool, "for_ever", queue="kin")
+
+    with pytest.raises(AssertionError, match="not empty after 20 runs, the last of for_ever"):
+        await drain(quarterjack_pool, "kin", limit=20)
+
+
+async def test_time_passes_for_snoozes_retries_and_unique_jobs(quarterjack_pool: Pool) -> None:
+    unique = Unique(period=HOUR)
+    await quarterjack.enqueue(quarterjack_pool, "snooze", unique=unique)
+    assert len(await drain(quarterjack_pool)) == 1
+
+    await advance(quarterjack_pool, HOUR / 2)
+    assert await drain(quarterjack_pool) == []
+    assert (await quarterjack.enqueue(quarterjack_pool, "snooze", unique=unique)).conflict
+    await advance(quarterjack_pool, HOUR / 2)
+    [again] = await drain(quarterjack_pool)
+
+    assert again.meta["snoozed"] == 2
+    assert not (await quarterjack.enqueue(quarterjack_pool, "snooze", unique=unique)).conflict
+    with pytest.raises(ValueError, match="cannot go back"):
+        await advance(quarterjack_pool, -HOUR)
+
+
+async def test_a_running_job_stays_as_it_is_while_time_passes(quarterjack_pool: Pool) -> None:
+    assert (await perform(quarterjack_pool, "pass_time")).state == "completed"
+
+
+async def test_an_enqueued_job_is_found_by_what_matters(quarterjack_pool: Pool) -> None:
+    at = datetime.now(UTC) + HOUR
+    args = {"to": "ana", "options": {"copies": 2, "pages": [1, 2]}, "token": "x81"}
+    made = await quarterjack.enqueue(
+        quarterjack_pool, "mail", args, queue="letters", scheduled_at=at
+    )
+
+    for wanted in ({}, {"to": "ana"}, {"options": {"copies": 2}}, {"to": ANY, "token": ANY}):
+        found = await assert_enqueued(quarterjack_pool, "mail", wanted)
+        assert found.id == made.id
+    await assert_enqueued(quarterjack_pool, "mail", queue="letters", due=at)
+    await assert_enqueued(quarterjack_pool, "mail", due=HOUR)
+
+    for other in ({"to": "bob"}, {"cc": ANY}, {"options": {"pages": [1]}}, {"options": 2}):
+        await refute_enqueued(quarterjack_pool, "mail", other)
+    await refute_enqueued(quarterjack_pool, "mail", queue="default")
+    await refute_enqueued(quarterjack_pool, "mail", due=HOUR + timedelta(minutes=1))
+    await refute_enqueued(quarterjack_pool, "post")
+
+
+async def test_a_failing_assertion_shows_what_waits(quarterjack_pool: Pool) -> None:
+    with pytest.raises(AssertionError, match="not enqueued: mail\nno job waits"):
+        await assert_enqueued(quarterjack_pool, "mail")
+    await quarterjack.enqueue(quarterjack_pool, "mail", {"to": "ana"})
+
+    with pytest.raises(AssertionError) as missing:
+        await assert_enqueued(quarterjack_pool, "mail", {"to": "bob"}, queue="letters", due=HOUR)
+    with pytest.raises(AssertionError, match="should not be: mail"):
+        await refute_enqueued(quarterjack_pool, "mail")
+
+    assert "mail with args {'to': 'bob'} in queue letters due in 1:00:00" in str(missing.value)
+    assert "mail with args {'to': 'ana'} in queue default, available" in str(missing.value)
+
+
+async def test_what_is_enqueued_is_seen_inside_the_transaction_of_any_connection(
+    quarterjack_address: Address,
+) -> None:
+    connection = await asyncpg.connect(quarterjack_address.url)
+    try:
+        async with connection.transaction():
+            await quarterjack.enqueue(connection, "mail", {"to": "ana"}, meta={"a": [1]})
+
+            found = await assert_enqueued(connection, "mail", {"to": "ana"})
+    finally:
+        await connection.close()
+
+    assert found.meta == {"a": [1]}
+
+
+async def test_what_has_ended_is_not_enqueued(quarterjack_pool: Pool) -> None:
+    await perform(quarterjack_pool, "count")
+
+    await refute_enqueued(quarterjack_pool, "count")
+
+
+async def test_a_foreign_pool_is_refused(quarterjack_address: Address) -> None:
+    async with asyncpg.create_pool(quarterjack_address.url, min_size=1) as pool:
+        with pytest.raises(TypeError, match="open it with quarterjack"):
+            await drain(pool)
+
+
+@pytest.mark.newest_postgres
+async def test_the_documented_example_runs_in_a_project_of_its_own(tmp_path: Path) -> None:
+    written = write_files("testing.md", tmp_path)
+
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"),
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if not key.startswith("PYTEST")},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+
+    assert written == ["reports.py", "test_reports.py", "pyproject.toml"]
+    assert process.returncode == 0, said.decode()
+    assert b"3 passed" in said
