@@ -239,18 +239,6 @@ async def test_signals_of_oban_steer_the_queue(database: TestDatabase) -> None:
         await until(lambda: database.pool.fetchval("SELECT state = 'cancelled' FROM oban_jobs"))
 
 
-async def test_a_blocked_event_loop_keeps_its_jobs_and_is_named(database: TestDatabase) -> None:
-    async with working(database) as (running, process):
-        await running.scheduler()
-        await quarterjack.enqueue(database.pool, "block", {"n": 8})
-        await until(lambda: _said(process, "blocked the event loop"), within=20)
-
-        await until(lambda: _ended(database), within=20)
-
-    job = (await _jobs(database))["block"]
-    assert (job["state"], job["attempt"], job["failures"]) == ("completed", 1, 0)
-
-
 async def test_a_stopped_worker_is_replaced_and_wakes_up_harmless(database: TestDatabase) -> None:
     async with working(database) as (running, process):
         await running.scheduler()

@@ -1,14 +1,19 @@
 """Run `quarterjack-worker`: claims jobs of its queues, runs them, acknowledges them."""
 
 import asyncio
+import logging
 import os
 import sys
 import traceback
+from collections.abc import Coroutine
+from typing import Any
 from uuid import UUID
 
 from quarterjack.errors import SettingInvalid
 from quarterjack.process import node_name, set_up_logging
 from quarterjack_worker import settings, supervisor
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -31,7 +36,7 @@ def _work(chosen: settings.Settings, life: UUID, ready: int) -> None:
     from quarterjack_worker.service import serve
 
     try:
-        code = asyncio.run(serve(chosen, life, ready))
+        code = _run(serve(chosen, life, ready))
     except QuarterjackError as error:
         print(f"quarterjack-worker: {error}", file=sys.stderr)
         code = 1
@@ -44,6 +49,25 @@ def _work(chosen: settings.Settings, life: UUID, ready: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _run(service: Coroutine[Any, Any, int]) -> int:
+    """Run on a new event loop, through a `SystemExit` in a task that a handler made.
+
+    Asyncio hands such an exception to whoever runs the loop and lets the loop go on.
+    """
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(service)
+        while True:
+            try:
+                return loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if task.done():
+                    raise
+                log.error(
+                    "a task of a handler tried to end the process by %s", type(error).__name__
+                )
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -24,10 +23,9 @@ from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Claim
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
-from quarterjack_worker.context import Context
+from quarterjack_worker.handlers.context import Context
+from quarterjack_worker.handlers.runner import Released, Runner
 from quarterjack_worker.queues import Queue, Queues
-from quarterjack_worker.registry import JobType
-from quarterjack_worker.runner import Released, Runner, begin
 
 log = logging.getLogger(__name__)
 
@@ -44,23 +42,19 @@ class Engine:
     def __init__(
         self,
         pool: Pool,
-        handlers_pool: Pool,
         node: str,
         queues: Queues,
-        types: Mapping[str, JobType],
+        runner: Runner,
         *,
         acker: Acker,
         telemetry: Telemetry,
     ) -> None:
         self._pool = pool
-        self._handlers_pool = handlers_pool
         self._node = node
         self._queues = queues
-        self._types = types
+        self._runner = runner
         self._acker = acker
         self._telemetry = telemetry
-        threads = sum(queue.limit for queue in queues)
-        self._runner = Runner(types, ThreadPoolExecutor(threads, thread_name_prefix="job"))
         self._woken = asyncio.Event()
         self._claiming = True
         self._looked_at = -math.inf
@@ -110,6 +104,13 @@ class Engine:
         """Say for how long it has not looked for jobs, if for too long."""
         return stalled("it has not looked for jobs", time.monotonic() - self._looked_at)
 
+    def job_of(self, task: "asyncio.Task[object] | None") -> Job | None:
+        """Give the job that runs in a task; None if it is none's. Any thread may ask."""
+        for running, context in list(self._running.values()):
+            if running is task:
+                return context.job
+        return None
+
     async def audit(self) -> None:
         """Give lost claims back, after every doubtful claim and every 5 s, until cancelled."""
         while True:
@@ -158,7 +159,7 @@ class Engine:
         return any(queue.hungry and queue.free for queue in self._queues)
 
     def _start(self, job: Job, *, claimed_from: int) -> None:
-        context = begin(job, self._types.get(job.worker), self._handlers_pool)
+        context = self._runner.begin(job)
         queue = self._queues[job.queue]
         queue.running += 1
         self._trace_claim(job, claimed_from)
@@ -175,7 +176,7 @@ class Engine:
             attributes={"queue": job.queue, "job.id": str(job.id), "attempt": str(job.attempt)},
         )
         try:
-            ack = await self._runner.run(job, context)
+            ack = await self._runner.run(context)
             failed = ack is not None and ack.state in ("retryable", "discarded")
             self._telemetry.end(span, error=_first_line(ack) if failed else None)
             if ack is not None:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 BEAT = 1.0
 PATIENCE = 2.0
-BLOCKED_AFTER = 3.0
+WATCH_EVERY = 1.0
 NAME = "Oban"
 
 
@@ -30,10 +30,7 @@ class HeartbeatEnded(QuarterjackError):
 
 
 class Heartbeat:
-    """Beats for all producers of the process; `condemned` is called, in the thread, if one was declared dead.
-
-    `watch` runs on the loop that is looked after: when it does not get its turn, the log says so.
-    """
+    """Beats for all producers of the process; `condemned` is called, in the thread, if one was declared dead."""
 
     def __init__(
         self,
@@ -49,9 +46,7 @@ class Heartbeat:
         self._producing = producing
         self._condemned = condemned
         self._parent = os.getppid()
-        self._turn = time.monotonic()
         self._answered_at = -math.inf
-        self._blocked = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
 
@@ -65,12 +60,11 @@ class Heartbeat:
         )
 
     async def watch(self) -> None:
-        """Show that the event loop gets on, until cancelled."""
+        """End the process, by an error, when the thread has ended; until cancelled."""
         while True:
-            self._turn = time.monotonic()
             if not self._thread.is_alive() and not self._stopping.is_set():
                 raise HeartbeatEnded("the heartbeat has ended by an error: see the log before this")
-            await asyncio.sleep(BLOCKED_AFTER / 10)
+            await asyncio.sleep(WATCH_EVERY)
 
     async def stop(self) -> None:
         self._stopping.set()
@@ -87,7 +81,7 @@ class Heartbeat:
         reachable = True
         while not self._stopping.is_set():
             began = time.monotonic()
-            self._look_after_process()
+            _end_with_parent(self._parent)
             try:
                 async with asyncio.timeout(PATIENCE):
                     if connection is None or connection.is_closed():
@@ -116,12 +110,7 @@ class Heartbeat:
         if any(each.uuid not in alive for each in producing) and not self._stopping.is_set():
             self._condemned()
 
-    def _look_after_process(self) -> None:
-        if os.getppid() != self._parent:
-            os._exit(1)
-        silent = time.monotonic() - self._turn
-        if silent > BLOCKED_AFTER and not self._blocked:
-            log.warning(
-                "a handler has blocked the event loop for %.1f s: make it `def`, or await", silent
-            )
-        self._blocked = silent > BLOCKED_AFTER
+
+def _end_with_parent(parent: int) -> None:
+    if os.getppid() != parent:
+        os._exit(1)

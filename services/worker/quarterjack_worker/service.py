@@ -1,27 +1,28 @@
 """One worker process: register, claim, run, ack, beat, drain. It is a child of the supervisor."""
 
 import asyncio
-import importlib
 import logging
 import os
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from uuid import UUID
 
 import quarterjack
 from quarterjack import channels, health, migrate
 from quarterjack.database import LOST, Pool, from_environment, open_pool, patiently
-from quarterjack.errors import SettingInvalid
 from quarterjack.listener import Listener
 from quarterjack.process import node_name, stop_event
 from quarterjack.queries import catalogue, producers
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.engine import Engine
+from quarterjack_worker.handlers.middleware import MIDDLEWARE
+from quarterjack_worker.handlers.registry import REGISTRY, import_jobs
+from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.heartbeat import NAME, Heartbeat
+from quarterjack_worker.loop_watch import LoopWatch
 from quarterjack_worker.queues import Queues
-from quarterjack_worker.registry import REGISTRY
-from quarterjack_worker.settings import CONDEMNED, Settings
+from quarterjack_worker.settings import CONDEMNED, LARGEST, Settings
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +52,11 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
         await patiently(partial(_introduce, pool, node, queues), PATIENCE)
         telemetry = Telemetry("quarterjack-worker", node)
         acker = Acker(pool, telemetry)
-        engine = Engine(
-            pool, handlers_pool, node, queues, REGISTRY, acker=acker, telemetry=telemetry
-        )
+        threads = ThreadPoolExecutor(LARGEST, thread_name_prefix="job")
+        runner = Runner(REGISTRY, MIDDLEWARE, pool=handlers_pool, threads=threads)
+        engine = Engine(pool, node, queues, runner, acker=acker, telemetry=telemetry)
+
+        loop_watch = LoopWatch(engine.job_of, telemetry)
 
         def give_up() -> None:
             condemned.set()
@@ -87,6 +90,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
                     acker.run(),
                     engine.audit(),
                     heartbeat.watch(),
+                    loop_watch.run(),
                     telemetry.run(pool),
                 )
             ]
@@ -105,21 +109,6 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
         return CONDEMNED
     log.info("worker %s stopped", node)
     return 0
-
-
-def import_jobs(modules: Sequence[str]) -> None:
-    """Import what defines the jobs; SettingInvalid if a module is missing or defines none."""
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise
-            raise SettingInvalid(
-                f"--import {module}: there is no such module; run in its folder or install it"
-            ) from error
-    if not REGISTRY:
-        raise SettingInvalid(f"--import {' '.join(modules)}: no job is defined there, see `job`")
 
 
 async def _introduce(pool: Pool, node: str, queues: Queues) -> None:

@@ -18,9 +18,10 @@ from quarterjack.queries.claims import Want
 from quarterjack.queries.producers import Producing
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
+from quarterjack_worker.handlers.middleware import MIDDLEWARE
+from quarterjack_worker.handlers.registry import REGISTRY
+from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.heartbeat import NAME
-from quarterjack_worker.registry import REGISTRY
-from quarterjack_worker.runner import Runner, begin
 
 NODE = "testing"
 
@@ -87,13 +88,13 @@ class _Worker:
     def __init__(self, pool: Pool, threads: ThreadPoolExecutor) -> None:
         self.producer: UUID = uuid4()
         self._pool = pool
-        self._runner = Runner(REGISTRY, threads)
+        self._runner = Runner(REGISTRY, MIDDLEWARE, pool=pool, threads=threads)
         self._acker = Acker(pool, Telemetry("quarterjack-worker", NODE))
 
     async def run(self, job: Job) -> Job:
         """Run a claimed job to its ack, in a task of its own as cancelling a test is no failure of the job."""
-        context = begin(job, REGISTRY.get(job.worker), self._pool)
-        ack = await asyncio.create_task(self._runner.run(job, context))
+        context = self._runner.begin(job)
+        ack = await asyncio.create_task(self._runner.run(context))
         if ack is not None:
             self._acker.add(ack)
             await self._acker.flush()

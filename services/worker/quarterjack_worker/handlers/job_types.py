@@ -1,22 +1,21 @@
-"""The job types of this process: what `job` has decorated in the modules that were imported."""
+"""What a job type is: a handler, how to call it, and what its jobs are by default."""
 
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
-from pydantic import PydanticUserError, TypeAdapter
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from quarterjack import cron
-from quarterjack.client import NewJob
-from quarterjack.errors import JobInvalid, QuarterjackError
+from quarterjack.errors import QuarterjackError
 from quarterjack.queries.catalogue import Registration
 from quarterjack.unique import Unique
+from quarterjack_worker.handlers.backoff import Backoff
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,126}")
-Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class JobTypeInvalid(QuarterjackError):
@@ -61,6 +60,7 @@ class JobType:
     priority: int
     tags: tuple[str, ...]
     timeout: timedelta | None
+    backoff: Backoff | None
     unique: Unique | None
     schedule: DefaultSchedule | None
     redacted: tuple[str, ...]
@@ -82,66 +82,8 @@ class JobType:
         )
 
 
-REGISTRY: dict[str, JobType] = {}
-
-
-def job(
-    name: str,
-    *,
-    queue: str = "default",
-    max_attempts: int = 20,
-    priority: int = 0,
-    tags: Sequence[str] = (),
-    timeout: timedelta | None = None,
-    unique: Unique | None = None,
-    schedule: DefaultSchedule | None = None,
-    redacted: Sequence[str] = (),
-) -> Callable[[Handler], Handler]:
-    """Register the decorated function as the handler of jobs whose worker is `name`.
-
-    The function stays callable as it is. Its docstring is the description; the annotation of its first
-    parameter is the type of the args; `redacted` names args that no page may show. Raises JobTypeInvalid.
-    """
-
-    def register(handler: Handler) -> Handler:
-        REGISTRY[name] = _job_type(
-            name,
-            handler,
-            queue=queue,
-            max_attempts=max_attempts,
-            priority=priority,
-            tags=tuple(tags),
-            timeout=timeout,
-            unique=unique,
-            schedule=schedule,
-            redacted=tuple(redacted),
-        )
-        return handler
-
-    return register
-
-
-def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType:
-    where = f"job {name!r} ({handler.__module__}.{handler.__qualname__})"
-    other = REGISTRY.get(name)
-    if other and (other.handler.__module__, other.handler.__qualname__) != (
-        handler.__module__,
-        handler.__qualname__,
-    ):
-        taken = f"{other.handler.__module__}.{other.handler.__qualname__}"
-        raise JobTypeInvalid(f"{where}: {taken} has this name already; choose another")
-    try:
-        NewJob(
-            worker=name,
-            queue=options["queue"],
-            max_attempts=options["max_attempts"],
-            priority=options["priority"],
-            tags=options["tags"],
-        )
-    except JobInvalid as error:
-        raise JobTypeInvalid(f"{where}: {error}") from error
-    if options["timeout"] is not None and options["timeout"] <= timedelta(0):
-        raise JobTypeInvalid(f"{where}: its timeout is not positive; leave it out for none")
+def parameters_of(where: str, handler: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Give (), (args) or (args, context); JobTypeInvalid for a function that cannot be called so."""
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
         raise JobTypeInvalid(f"{where}: it yields, so calling it would run nothing; return instead")
     parameters = list(inspect.signature(handler).parameters.values())
@@ -149,19 +91,13 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
         p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters
     ):
         raise JobTypeInvalid(f"{where}: its parameters must be (), (args) or (args, context)")
-    return JobType(
-        name=name,
-        handler=handler,
-        is_async=inspect.iscoroutinefunction(handler),
-        parameters=len(parameters),
-        args=_args_type(where, handler, parameters),
-        **options,
-    )
+    return parameters
 
 
-def _args_type(
+def args_type(
     where: str, handler: Callable[..., Any], parameters: Sequence[inspect.Parameter]
 ) -> TypeAdapter[Any]:
+    """Read the type of the args, which must be an object in JSON."""
     annotation: Any = dict[str, Any]
     try:
         if parameters:
@@ -178,3 +114,12 @@ def _args_type(
             f"{where}: its args are of type {target['type']}; use a dataclass, TypedDict, model or dict"
         )
     return adapter
+
+
+def problems(error: ValidationError) -> str:
+    """Name each field that does not fit, and why; never its value."""
+    lines = [
+        f"{'.'.join(map(str, problem['loc'])) or 'args'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False)
+    ]
+    return "; ".join(lines[:20])

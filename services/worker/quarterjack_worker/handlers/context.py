@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from quarterjack.database import Connection, Pool
@@ -25,26 +24,30 @@ class ClaimLost(QuarterjackError):
 
 @dataclass(slots=True, kw_only=True)
 class Context:
-    """One execution of a job."""
+    """One attempt of a job. `deadline` is when its timeout ends it, None if nothing does.
+
+    `cancelled` turns true when the job should stop: cancelled by someone, out of time, or the worker is
+    going down.
+    """
 
     job: Job
     claim: Claim
     pool: Pool
-    deadline: datetime | None
-    warning: str | None = None
-    completed: bool = False
-    thread: asyncio.Future[tuple[object, BaseException | None]] | None = None
+    deadline: datetime | None = None
+    cancelled: bool = False
     killed: bool = False
-    _cancelled: threading.Event = field(default_factory=threading.Event)
+    completed: bool = False
+    warning: str | None = None
+    thread: asyncio.Future[tuple[object, BaseException | None]] | None = None
 
     @property
-    def cancelled(self) -> bool:
-        """True when the job should stop: cancelled, out of time, or the worker is going down."""
-        return self._cancelled.is_set()
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return self.job.attempt
 
     def cancel(self) -> None:
         """Ask the handler to stop; for the worker."""
-        self._cancelled.set()
+        self.cancelled = True
 
     def kill(self) -> None:
         """Ask the handler to stop because someone cancelled the job; for the worker."""

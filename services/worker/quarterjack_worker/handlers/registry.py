@@ -1,0 +1,162 @@
+"""The job types of this process: what `job` has decorated in the modules that were imported."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from quarterjack.client import NewJob
+from quarterjack.errors import JobInvalid, SettingInvalid
+from quarterjack.unique import Unique
+from quarterjack_worker.handlers import backoff as waits
+from quarterjack_worker.handlers.backoff import Backoff
+from quarterjack_worker.handlers.job_types import (
+    DefaultSchedule,
+    JobType,
+    JobTypeInvalid,
+    args_type,
+    parameters_of,
+    problems,
+)
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+REGISTRY: dict[str, JobType] = {}
+
+
+def job(
+    name: str,
+    *,
+    queue: str = "default",
+    max_attempts: int = 20,
+    priority: int = 0,
+    tags: Sequence[str] = (),
+    timeout: timedelta | None = None,
+    backoff: Backoff | None = None,
+    unique: Unique | None = None,
+    schedule: DefaultSchedule | None = None,
+    redacted: Sequence[str] = (),
+) -> Callable[[Handler], Handler]:
+    """Register the decorated function as the handler of jobs whose worker is `name`.
+
+    The function stays callable as it is. Its docstring is the description; the annotation of its first
+    parameter is the type of the args; `redacted` names args that no page may show. Raises JobTypeInvalid.
+    """
+
+    def register(handler: Handler) -> Handler:
+        REGISTRY[name] = _job_type(
+            name,
+            handler,
+            queue=queue,
+            max_attempts=max_attempts,
+            priority=priority,
+            tags=tuple(tags),
+            timeout=timeout,
+            backoff=backoff,
+            unique=unique,
+            schedule=schedule,
+            redacted=tuple(redacted),
+        )
+        return handler
+
+    return register
+
+
+def new_job(job: str | Callable[..., Any], args: object = None, **options: Any) -> NewJob:
+    """Give a job of a type, by its handler or name, with the defaults of the type; `options` are NewJob's.
+
+    Args may be of the handler's own type; JobInvalid names the fields that do not fit. A name that this
+    process does not know is another program's, and has no defaults.
+    """
+    type = REGISTRY.get(job) if isinstance(job, str) else _type_of(job)
+    given = {} if args is None else args
+    if type is None:
+        return NewJob(worker=str(job), args=_object(given), **options)
+    plain = _plain(type, given)
+    defaults = {
+        "queue": type.queue,
+        "max_attempts": type.max_attempts,
+        "priority": type.priority,
+        "tags": type.tags,
+        "unique": type.unique,
+    }
+    return NewJob(worker=type.name, args=plain, **{**defaults, **options})
+
+
+def import_jobs(modules: Sequence[str]) -> None:
+    """Import what defines the jobs; SettingInvalid if a module is missing or defines none."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            raise SettingInvalid(
+                f"--import {module}: there is no such module; run in its folder or install it"
+            ) from error
+    if not REGISTRY:
+        raise SettingInvalid(f"--import {' '.join(modules)}: no job is defined there, see `job`")
+
+
+def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType:
+    where = f"job {name!r} ({handler.__module__}.{handler.__qualname__})"
+    other = REGISTRY.get(name)
+    if other and (other.handler.__module__, other.handler.__qualname__) != (
+        handler.__module__,
+        handler.__qualname__,
+    ):
+        taken = f"{other.handler.__module__}.{other.handler.__qualname__}"
+        raise JobTypeInvalid(f"{where}: {taken} has this name already; choose another")
+    try:
+        NewJob(
+            worker=name,
+            queue=options["queue"],
+            max_attempts=options["max_attempts"],
+            priority=options["priority"],
+            tags=options["tags"],
+        )
+        waits.check(options["backoff"])
+    except ValueError as error:
+        raise JobTypeInvalid(f"{where}: {error}") from error
+    if options["timeout"] is not None and options["timeout"] <= timedelta(0):
+        raise JobTypeInvalid(f"{where}: its timeout is not positive; leave it out for none")
+    parameters = parameters_of(where, handler)
+    return JobType(
+        name=name,
+        handler=handler,
+        is_async=inspect.iscoroutinefunction(handler),
+        parameters=len(parameters),
+        args=args_type(where, handler, parameters),
+        **options,
+    )
+
+
+def _type_of(handler: Callable[..., Any]) -> JobType:
+    for type in REGISTRY.values():
+        if type.handler is handler:
+            return type
+    raise JobInvalid(f"{handler!r:.80} is no job: decorate it with @job, or give a name")
+
+
+def _plain(type: JobType, args: object) -> Mapping[str, Any]:
+    """Give args as they are stored, after a look whether the handler will take them."""
+    try:
+        if not isinstance(args, Mapping):
+            args = type.args.dump_python(args, mode="json", warnings="error")
+        plain = _object(args)
+        type.args.validate_python(plain)
+    except ValidationError as error:
+        raise JobInvalid(f"args of {type.name}: {problems(error)}") from error
+    except PydanticSerializationError as error:
+        raise JobInvalid(f"args of {type.name}: {error}") from error
+    return plain
+
+
+def _object(args: object) -> Mapping[str, Any]:
+    if not isinstance(args, Mapping):
+        raise JobInvalid(f"args are a {type(args).__name__}: give an object with text keys")
+    return args

@@ -1,0 +1,158 @@
+"""Run one attempt to its outcome: whatever a handler does becomes an ack, and nothing of it escapes."""
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from quarterjack.database import Pool
+from quarterjack.model import Job
+from quarterjack.queries.acks import Ack
+from quarterjack.queries.claims import Claim
+from quarterjack_worker.handlers.args import read_args
+from quarterjack_worker.handlers.backoff import seconds_until_retry
+from quarterjack_worker.handlers.context import Context
+from quarterjack_worker.handlers.failures import Failed, describe, storable
+from quarterjack_worker.handlers.job_types import JobType
+from quarterjack_worker.handlers.middleware import Middleware, wrapped
+from quarterjack_worker.handlers.outcomes import Cancel, Discard, Snooze
+
+YEAR = 366 * 86_400.0
+
+
+class Released(Exception):
+    """The job did not end here: it goes back as if it had not been claimed."""
+
+
+class Runner:
+    """Runs handlers: coroutines on this loop, functions in threads of its own."""
+
+    def __init__(
+        self,
+        types: Mapping[str, JobType],
+        layers: Sequence[Middleware],
+        *,
+        pool: Pool,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._types = types
+        self._layers = layers
+        self._pool = pool
+        self._threads = threads
+
+    def begin(self, job: Job) -> Context:
+        """Give the context of a claimed job's attempt."""
+        assert job.attempted_at is not None
+        claim = Claim(
+            id=job.id,
+            attempt=job.attempt,
+            attempted_at=job.attempted_at,
+            producer=job.attempted_by[1],
+        )
+        return Context(job=job, claim=claim, pool=self._pool)
+
+    async def run(self, context: Context) -> Ack | None:
+        """Give the ack of this attempt; None if the handler's transaction has written it.
+
+        Raises Released when the worker itself cancelled it.
+        """
+        try:
+            result = await self._call(context)
+        except BaseException as error:
+            return None if context.completed else self._stopped(context, error)
+        return None if context.completed else _ended(context, result)
+
+    async def _call(self, context: Context) -> object:
+        job = context.job
+        type = self._types.get(job.worker)
+        if type is None:
+            raise Failed(
+                f"UnknownWorker: this worker knows no job named {job.worker!r:.130}; "
+                "--import the module that has it, or give it a queue of its own"
+            )
+        attempt = wrapped(self._layers, context, partial(self._handle, type, context))
+        longest = timeout_of(type, job)
+        context.deadline = datetime.now(UTC) + longest if longest else None
+        try:
+            async with asyncio.timeout(longest.total_seconds() if longest else None) as limit:
+                return await attempt()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            context.cancel()
+            raise Failed(f"TimeoutError: it ran longer than {longest}") from error
+
+    async def _handle(self, type: JobType, context: Context) -> object:
+        arguments = [read_args(type, context.job), context][: type.parameters]
+        if type.is_async:
+            return await type.handler(*arguments)
+        result = await self._in_thread(type, context, arguments)
+        if inspect.isawaitable(result):
+            raise Failed("TypeError: it returned something to await: make the handler async def")
+        return result
+
+    async def _in_thread(self, type: JobType, context: Context, arguments: list[Any]) -> object:
+        """Run in a thread; what it raises travels as a value, for a Future takes no StopIteration."""
+
+        def call() -> tuple[object, BaseException | None]:
+            try:
+                return type.handler(*arguments), None
+            except BaseException as error:
+                return None, error
+
+        loop = asyncio.get_running_loop()
+        within = contextvars.copy_context()
+        context.thread = loop.run_in_executor(self._threads, within.run, call)
+        result, error = await asyncio.shield(context.thread)
+        if error is not None:
+            raise error
+        return result
+
+    def _stopped(self, context: Context, error: BaseException) -> Ack:
+        if isinstance(error, asyncio.CancelledError):
+            if context.killed:
+                return Ack(claim=context.claim, state="cancelled", meta=context.notes())
+            if context.cancelled:
+                raise Released from error
+            return self._failed(context, "CancelledError: the handler cancelled itself")
+        return self._failed(context, str(error) if isinstance(error, Failed) else describe(error))
+
+    def _failed(self, context: Context, error: str) -> Ack:
+        job = context.job
+        last = job.attempt >= job.max_attempts
+        type = self._types.get(job.worker)
+        backoff = type.backoff if type else None
+        return Ack(
+            claim=context.claim,
+            state="discarded" if last else "retryable",
+            error=storable(error),
+            delay=None if last else seconds_until_retry(backoff, job),
+            meta=context.notes(),
+        )
+
+
+def _ended(context: Context, result: object) -> Ack:
+    claim, notes = context.claim, context.notes()
+    if isinstance(result, Snooze):
+        delay = result.delay.total_seconds()
+        return Ack(claim=claim, state="scheduled", delay=delay, snoozed=True, meta=notes)
+    if isinstance(result, Cancel):
+        reason = storable(f"Cancelled: {result.reason}")
+        return Ack(claim=claim, state="cancelled", error=reason, meta=notes)
+    if isinstance(result, Discard):
+        reason = storable(f"Discarded: {result.reason}")
+        return Ack(claim=claim, state="discarded", error=reason, meta=notes)
+    return Ack(claim=claim, state="completed", meta=notes)
+
+
+def timeout_of(type: JobType, job: Job) -> timedelta | None:
+    """Give how long a run may take: as its job type says, or its schedule, whichever is shorter."""
+    seconds = job.meta.get("timeout")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < YEAR:
+        return type.timeout
+    own = timedelta(seconds=seconds)
+    return own if type.timeout is None else min(own, type.timeout)

@@ -1,0 +1,104 @@
+"""Notices, from a thread of its own, that the event loop gets no turn, and says which job holds it and where.
+
+A handler that blocks the loop keeps every other job of the process waiting; the heartbeat goes on without it.
+"""
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from quarterjack.model import Job
+from quarterjack.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+TURN_EVERY = 0.25
+LOOKS = 4
+PATIENCE = 2.0
+
+JobOf = Callable[["asyncio.Task[object] | None"], Job | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """The loop is held: by this job if one is known, at this place in the code."""
+
+    job: Job | None
+    place: str
+
+
+class LoopWatch:
+    """Watches the event loop on which `run` runs; `job_of` names the job of a task.
+
+    `blocks` and `seconds` count how often and for how long it was held for a second or more. What counts are
+    looks of the thread without a turn of the loop, so that a process that was stopped blames nobody.
+    """
+
+    def __init__(self, job_of: JobOf, telemetry: Telemetry) -> None:
+        self.blocks = 0
+        self.seconds = 0.0
+        self._job_of = job_of
+        self._telemetry = telemetry
+        self._turned = time.monotonic()
+        self._looks = 0
+        self._block: Block | None = None
+        self._stopping = threading.Event()
+
+    async def run(self) -> None:
+        """Show the turns of this loop to the thread, until cancelled."""
+        loop, ident = asyncio.get_running_loop(), threading.get_ident()
+        watching = (loop, ident)
+        thread = threading.Thread(target=self._watch, args=watching, name="loop watch", daemon=True)
+        self._turned = time.monotonic()
+        thread.start()
+        try:
+            while True:
+                await asyncio.sleep(TURN_EVERY)
+                self._turn()
+        finally:
+            self._stopping.set()
+            thread.join(PATIENCE)
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        held, self._turned, self._looks = now - self._turned, now, 0
+        if self._block is not None:
+            block, self._block = self._block, None
+            self._count(block, held)
+
+    def _count(self, block: Block, held: float) -> None:
+        self.blocks += 1
+        self.seconds += held
+        attributes = {"place": block.place}
+        if block.job is not None:
+            attributes |= {"job.id": str(block.job.id), "worker": block.job.worker}
+        span = self._telemetry.start("event loop blocked", attributes=attributes)
+        span.started -= int(held * 1e9)
+        self._telemetry.end(span, error="the event loop had no turn")
+        log.warning("the event loop goes on after %.1f s", held)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, ident: int) -> None:
+        while not self._stopping.wait(TURN_EVERY):
+            self._looks += 1
+            if self._looks > LOOKS and self._block is None:
+                self._block = self._look(loop, ident)
+                job = self._block.job
+                log.warning(
+                    "%s has blocked the event loop for %.1f s, at %s: make it `def`, or await",
+                    f"job {job.id} {job.worker}" if job else "something",
+                    time.monotonic() - self._turned,
+                    self._block.place,
+                    extra={"job_id": job.id} if job else None,
+                )
+
+    def _look(self, loop: asyncio.AbstractEventLoop, ident: int) -> Block:
+        job = self._job_of(asyncio.current_task(loop))
+        frame = sys._current_frames().get(ident)
+        if frame is None:
+            return Block(job=job, place="an unknown place")
+        code = frame.f_code
+        return Block(job=job, place=f"{code.co_filename}:{frame.f_lineno} in {code.co_qualname}")

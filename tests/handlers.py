@@ -1,0 +1,99 @@
+"""Handlers that use what a worker offers them, for tests that run them in real workers."""
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from quarterjack_worker import Context, Discard, job, middleware
+from quarterjack_worker.handlers.middleware import Next
+
+
+@dataclass(frozen=True)
+class Numbered:
+    n: int = 0
+
+
+@middleware
+async def outer(context: Context, next: Next) -> Any:
+    """Tell of the attempts of jobs that ask for it, and what the inner one made of them."""
+    if "layers" not in context.job.tags:
+        return await next()
+    try:
+        result = await next()
+    except Exception as error:
+        return Discard(f"outer saw {type(error).__name__}: {error}")
+    return Discard(f"outer saw {result}")
+
+
+@middleware
+async def inner(context: Context, next: Next) -> Any:
+    """Change what the handler returned."""
+    result = await next()
+    return f"inner of {result}" if "layers" in context.job.tags else result
+
+
+@job("layered")
+async def layered(args: Numbered) -> str:
+    """Return a text."""
+    return "the handler"
+
+
+@job("constant", backoff=timedelta(minutes=1))
+async def constant() -> None:
+    """Fail."""
+    raise ValueError("constant")
+
+
+@job("stepped", backoff=[timedelta(minutes=1), timedelta(minutes=2)])
+def stepped() -> None:
+    """Fail."""
+    raise ValueError("stepped")
+
+
+@job("computed", backoff=lambda attempt: timedelta(hours=attempt))
+async def computed() -> None:
+    """Fail."""
+    raise ValueError("computed")
+
+
+@job("miscomputed", backoff=lambda attempt: timedelta(hours=1 // (attempt - 1)))
+async def miscomputed() -> None:
+    """Fail, and fail to say for how long to wait."""
+    raise ValueError("miscomputed")
+
+
+@job("block")
+async def block(args: Numbered) -> None:
+    """Block the event loop for as many seconds."""
+    time.sleep(args.n)  # noqa: ASYNC251 - that is the point
+
+
+@job("leave_in_a_task")
+async def leave_in_a_task() -> None:
+    """Try to end the process politely, from a task that nobody awaits."""
+
+    async def leave() -> None:
+        sys.exit(3)
+
+    task = asyncio.create_task(leave())
+    await asyncio.wait([task])
+
+
+@job("deadline", timeout=timedelta(minutes=5))
+def deadline(args: Numbered, context: Context) -> object:
+    """Say which attempt this is and how long it may take."""
+    assert context.deadline is not None
+    left = context.deadline - context.job.attempted_at if context.job.attempted_at else None
+    return Discard(
+        f"attempt {context.attempt}, {left and round(left.total_seconds() / 60)} minutes"
+    )
+
+
+@job("until_released")
+async def until_released(args: Numbered, context: Context) -> None:
+    """Run until a table called released exists."""
+    while not await context.pool.fetchval("SELECT to_regclass('released') IS NOT NULL"):
+        await asyncio.sleep(0.05)

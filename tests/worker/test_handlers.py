@@ -1,0 +1,142 @@
+"""What a worker does around its handlers, and what no handler can do to others."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+import quarterjack
+from quarterjack import NewJob
+from tests.conftest import TestDatabase
+from tests.processes import Cluster, Service, cluster
+from tests.waiting import until
+
+
+@asynccontextmanager
+async def working(database: TestDatabase) -> AsyncIterator[tuple[Cluster, Service]]:
+    async with cluster(database) as running:
+        yield running, await running.worker("worker-1", import_="tests.handlers")
+
+
+async def ended(database: TestDatabase) -> list[asyncpg.Record]:
+    """All jobs in their order, once each has ended or waits for its next attempt."""
+    await until(
+        lambda: database.pool.fetchval(
+            "SELECT bool_and(state NOT IN ('available', 'executing')) FROM oban_jobs"
+        ),
+        within=30,
+    )
+    return await database.pool.fetch(
+        """
+        SELECT worker, state::text, attempt, meta, errors[1] ->> 'error' AS error, cardinality(errors) AS failures,
+          extract(epoch FROM scheduled_at - timezone('UTC', now())) AS waits
+        FROM oban_jobs
+        ORDER BY id
+        """
+    )
+
+
+async def said(service: Service, text: str) -> bool:
+    return any(text in line for line in service.lines)
+
+
+async def test_middleware_sees_what_the_handler_returns_and_what_stops_it(
+    database: TestDatabase,
+) -> None:
+    async with working(database):
+        await quarterjack.enqueue_many(
+            database.pool,
+            [
+                NewJob(worker="layered", tags=["layers"]),
+                NewJob(worker="layered", tags=["layers"], args={"n": "many"}),
+                NewJob(worker="layered"),
+            ],
+        )
+
+        whole, misfit, plain = await ended(database)
+
+    assert whole["error"] == "Discarded: outer saw inner of the handler"
+    assert "outer saw Failed: ArgsInvalid: n: Input should be a valid integer" in misfit["error"]
+    assert plain["state"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("worker", "attempt", "least"),
+    [
+        ("constant", 1, 60),
+        ("stepped", 1, 60),
+        ("stepped", 7, 120),
+        ("computed", 2, 7_200),
+        ("miscomputed", 1, 17),
+    ],
+)
+async def test_a_failed_job_waits_as_its_type_says(
+    database: TestDatabase, worker: str, attempt: int, least: float
+) -> None:
+    async with working(database):
+        await quarterjack.enqueue(database.pool, worker)
+        await database.pool.execute("UPDATE oban_jobs SET attempt = $1", attempt - 1)
+
+        [job] = await ended(database)
+
+    assert job["state"] == "retryable"
+    assert least - 5 < job["waits"] < least * 1.1
+
+
+async def test_a_context_knows_its_attempt_and_its_deadline(database: TestDatabase) -> None:
+    async with working(database):
+        await quarterjack.enqueue(database.pool, "deadline")
+
+        [job] = await ended(database)
+
+    assert job["error"] == "Discarded: attempt 1, 5 minutes"
+
+
+async def test_a_task_that_leaves_the_process_disturbs_nobody(database: TestDatabase) -> None:
+    async with working(database) as (_, worker):
+        await quarterjack.enqueue(database.pool, "until_released")
+        await until(lambda: database.pool.fetchval("SELECT state = 'executing' FROM oban_jobs"))
+
+        await quarterjack.enqueue(database.pool, "leave_in_a_task")
+        await until(lambda: said(worker, "tried to end the process by SystemExit"))
+        await database.pool.execute("CREATE TABLE released ()")
+
+        jobs = await ended(database)
+
+    assert [(job["state"], job["attempt"], job["failures"]) for job in jobs] == [
+        ("completed", 1, 0)
+    ] * 2
+
+
+async def test_a_blocked_event_loop_is_named_and_costs_no_job_its_worker(
+    database: TestDatabase,
+) -> None:
+    async with working(database) as (running, worker):
+        await running.scheduler()
+        await until(lambda: database.pool.fetchval("SELECT count(*) FROM qj_lease WHERE term > 0"))
+        await quarterjack.enqueue(database.pool, "until_released")
+        await until(lambda: database.pool.fetchval("SELECT state = 'executing' FROM oban_jobs"))
+        blocking = await quarterjack.enqueue(database.pool, "block", {"n": 10})
+        blame = f"job {blocking.id} block has blocked the event loop for"
+        await until(lambda: said(worker, blame), within=20)
+        await until(lambda: said(worker, "in block: make it"))
+        await until(lambda: said(worker, "the event loop goes on after 1"), within=20)
+        await database.pool.execute("CREATE TABLE released ()")
+
+        jobs = await ended(database)
+        blocked = await until(
+            lambda: database.pool.fetchrow(
+                """
+                SELECT (end_time_unix_nano - start_time_unix_nano) / 1e9 AS seconds, attributes::text
+                FROM otel_traces WHERE name = 'event loop blocked'
+                """
+            )
+        )
+
+    assert [(job["state"], job["attempt"], job["failures"]) for job in jobs] == [
+        ("completed", 1, 0)
+    ] * 2
+    assert blocked is not None
+    assert 9.5 < blocked["seconds"] < 11.5
+    assert "block" in blocked["attributes"]
