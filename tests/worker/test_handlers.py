@@ -1,44 +1,12 @@
 """What a worker does around its handlers, and what no handler can do to others."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-import asyncpg
 import pytest
 
 import quarterjack
 from quarterjack import NewJob
 from tests.conftest import TestDatabase
-from tests.processes import Cluster, Service, cluster
 from tests.waiting import until
-
-
-@asynccontextmanager
-async def working(database: TestDatabase) -> AsyncIterator[tuple[Cluster, Service]]:
-    async with cluster(database) as running:
-        yield running, await running.worker("worker-1", import_="tests.handlers")
-
-
-async def ended(database: TestDatabase) -> list[asyncpg.Record]:
-    """All jobs in their order, once each has ended or waits for its next attempt."""
-    await until(
-        lambda: database.pool.fetchval(
-            "SELECT bool_and(state NOT IN ('available', 'executing')) FROM oban_jobs"
-        ),
-        within=30,
-    )
-    return await database.pool.fetch(
-        """
-        SELECT worker, state::text, attempt, meta, errors[1] ->> 'error' AS error, cardinality(errors) AS failures,
-          extract(epoch FROM scheduled_at - timezone('UTC', now())) AS waits
-        FROM oban_jobs
-        ORDER BY id
-        """
-    )
-
-
-async def said(service: Service, text: str) -> bool:
-    return any(text in line for line in service.lines)
+from tests.worker.working import ended, said, working
 
 
 async def test_middleware_sees_what_the_handler_returns_and_what_stops_it(

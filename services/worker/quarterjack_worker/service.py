@@ -17,6 +17,7 @@ from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.engine import Engine
 from quarterjack_worker.handlers.middleware import MIDDLEWARE
+from quarterjack_worker.handlers.processes import Processes
 from quarterjack_worker.handlers.registry import REGISTRY, import_jobs
 from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.heartbeat import NAME, Heartbeat
@@ -53,7 +54,10 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
         telemetry = Telemetry("quarterjack-worker", node)
         acker = Acker(pool, telemetry)
         threads = ThreadPoolExecutor(LARGEST, thread_name_prefix="job")
-        runner = Runner(REGISTRY, MIDDLEWARE, pool=handlers_pool, threads=threads)
+        processes = Processes(REGISTRY, settings.processes)
+        runner = Runner(
+            REGISTRY, MIDDLEWARE, pool=handlers_pool, threads=threads, processes=processes
+        )
         engine = Engine(pool, node, queues, runner, acker=acker, telemetry=telemetry)
 
         loop_watch = LoopWatch(engine.job_of, telemetry)
@@ -100,6 +104,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
             await claiming
             heartbeat.draining = True
             await engine.drain(0 if condemned.is_set() else settings.grace)
+            await processes.close()
             await _flush(acker, telemetry, pool)
             for task in beside:
                 task.cancel()

@@ -1,6 +1,7 @@
 """What a worker is told on its command line."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid5
@@ -11,10 +12,11 @@ LARGEST = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Modules to import, queues with their limits, and seconds to drain."""
+    """Modules to import, queues with their limits, how many processes at most, and seconds to drain."""
 
     modules: tuple[str, ...]
     queues: dict[str, int]
+    processes: int
     grace: float
 
     def producers(self, life: UUID) -> dict[str, UUID]:
@@ -52,6 +54,13 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         help="queues to work on and how many jobs of each to run at once; may be repeated",
     )
     parser.add_argument(
+        "--processes",
+        type=_count,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="how many jobs with process=True may run at once, default one per CPU",
+    )
+    parser.add_argument(
         "--grace",
         type=_seconds,
         default=15.0,
@@ -64,7 +73,12 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         if name in queues:
             parser.error(f"argument --queue: {name} is given twice")
         queues[name] = limit
-    return Settings(modules=tuple(options.modules), queues=queues, grace=options.grace)
+    return Settings(
+        modules=tuple(options.modules),
+        queues=queues,
+        processes=options.processes,
+        grace=options.grace,
+    )
 
 
 def _queues(text: str) -> list[tuple[str, int]]:
@@ -77,6 +91,12 @@ def _queues(text: str) -> list[tuple[str, int]]:
             )
         pairs.append((name, int(limit)))
     return pairs
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= LARGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {LARGEST}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

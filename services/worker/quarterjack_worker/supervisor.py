@@ -5,7 +5,6 @@ second, not the 5 s after which a silent worker counts as dead.
 """
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ import time
 from collections.abc import Sequence
 from uuid import UUID, uuid4
 
+from quarterjack_worker import deaths
 from quarterjack_worker.settings import CONDEMNED, Settings
 
 log = logging.getLogger(__name__)
@@ -23,8 +23,6 @@ LIFE, READY = "QUARTERJACK_WORKER_LIFE", "QUARTERJACK_WORKER_READY"
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 STEADY_AFTER = 30.0
 TRIES = 20
-PR_SET_PDEATHSIG = 1
-LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def supervise(settings: Settings, arguments: Sequence[str], node: str) -> int:
@@ -74,7 +72,7 @@ class Supervisor:
             self._command,
             env=os.environ | {LIFE: str(life), READY: str(writer), "QUARTERJACK_NODE": self._node},
             pass_fds=[writer],
-            preexec_fn=_die_with_parent,
+            preexec_fn=deaths.die_with_parent,
         )
         os.close(writer)
         if self._stopping:
@@ -84,12 +82,8 @@ class Supervisor:
         return self._child.wait(), started
 
     def _obituary(self, code: int) -> str:
-        if code == CONDEMNED:
-            how = "had been silent for too long and was declared dead"
-        elif code < 0:
-            how = f"was killed by {signal.Signals(-code).name}"
-        else:
-            how = f"ended with exit code {code}"
+        silent = "had been silent for too long and was declared dead"
+        how = silent if code == CONDEMNED else deaths.how(code)
         return f"the worker process of {self._node} {how}"
 
 
@@ -122,9 +116,3 @@ async def settle(settings: Settings, life: UUID, obituary: str | None) -> None:
         except LOST as error:
             log.warning("could not give back what was running: %s; trying again", error)
             await asyncio.sleep(0.25)
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to kill this process when its supervisor is gone: jobs of a killed pod run elsewhere."""
-    if LIBC is not None:
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

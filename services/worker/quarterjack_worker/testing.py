@@ -19,6 +19,7 @@ from quarterjack.queries.producers import Producing
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.handlers.middleware import MIDDLEWARE
+from quarterjack_worker.handlers.processes import Processes
 from quarterjack_worker.handlers.registry import REGISTRY
 from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.heartbeat import NAME
@@ -85,10 +86,10 @@ async def drain(pool: Pool, queue: str = "default", *, limit: int = 1_000) -> li
 class _Worker:
     """A producer that runs one job at a time."""
 
-    def __init__(self, pool: Pool, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, pool: Pool, threads: ThreadPoolExecutor, processes: Processes) -> None:
         self.producer: UUID = uuid4()
         self._pool = pool
-        self._runner = Runner(REGISTRY, MIDDLEWARE, pool=pool, threads=threads)
+        self._runner = Runner(REGISTRY, MIDDLEWARE, pool=pool, threads=threads, processes=processes)
         self._acker = Acker(pool, Telemetry("quarterjack-worker", NODE))
 
     async def run(self, job: Job) -> Job:
@@ -110,8 +111,9 @@ class _Worker:
 async def _worker(pool: Pool, queue: str) -> AsyncIterator[_Worker]:
     if not await testing.decodes_json(pool):
         raise TypeError("this pool gives JSON as text: open it with quarterjack.open_pool")
+    processes = Processes(REGISTRY, 1)
     with ThreadPoolExecutor(1, thread_name_prefix="job") as threads:
-        worker = _Worker(pool, threads)
+        worker = _Worker(pool, threads, processes)
         shown = Producing(uuid=worker.producer, queue=queue, limit=1, running=0, paused=False)
         await producers.register(
             pool, node=NODE, pid=0, version=__version__, name=NAME, producers=[shown]
@@ -119,6 +121,7 @@ async def _worker(pool: Pool, queue: str) -> AsyncIterator[_Worker]:
         try:
             yield worker
         finally:
+            await processes.close()
             await producers.leave(pool, uuids=[worker.producer])
 
 

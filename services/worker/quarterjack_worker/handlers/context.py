@@ -32,7 +32,7 @@ class Context:
 
     job: Job
     claim: Claim
-    pool: Pool
+    handlers_pool: "Pool | None"
     deadline: datetime | None = None
     cancelled: bool = False
     killed: bool = False
@@ -44,6 +44,15 @@ class Context:
     def attempt(self) -> int:
         """The number of this attempt, from 1."""
         return self.job.attempt
+
+    @property
+    def pool(self) -> Pool:
+        """Connections to the database of the jobs. A handler in a process has none, RuntimeError."""
+        if self.handlers_pool is None:
+            raise RuntimeError(
+                "a handler in a process has no pool: connect there, or make it async def"
+            )
+        return self.handlers_pool
 
     def cancel(self) -> None:
         """Ask the handler to stop; for the worker."""

@@ -53,6 +53,7 @@ class JobType:
     name: str
     handler: Callable[..., Any]
     is_async: bool
+    process: bool
     parameters: int
     args: TypeAdapter[Any]
     queue: str

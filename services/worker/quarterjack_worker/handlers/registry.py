@@ -31,6 +31,7 @@ REGISTRY: dict[str, JobType] = {}
 def job(
     name: str,
     *,
+    process: bool = False,
     queue: str = "default",
     max_attempts: int = 20,
     priority: int = 0,
@@ -44,13 +45,15 @@ def job(
     """Register the decorated function as the handler of jobs whose worker is `name`.
 
     The function stays callable as it is. Its docstring is the description; the annotation of its first
-    parameter is the type of the args; `redacted` names args that no page may show. Raises JobTypeInvalid.
+    parameter is the type of the args; `redacted` names args that no page may show. `process` runs a `def` in a
+    process of its own, for what computes or may crash. Raises JobTypeInvalid.
     """
 
     def register(handler: Handler) -> Handler:
         REGISTRY[name] = _job_type(
             name,
             handler,
+            process=process,
             queue=queue,
             max_attempts=max_attempts,
             priority=priority,
@@ -124,6 +127,10 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
         raise JobTypeInvalid(f"{where}: {error}") from error
     if options["timeout"] is not None and options["timeout"] <= timedelta(0):
         raise JobTypeInvalid(f"{where}: its timeout is not positive; leave it out for none")
+    if options["process"] and inspect.iscoroutinefunction(handler):
+        raise JobTypeInvalid(
+            f"{where}: a process runs no event loop; make it def, or leave process out"
+        )
     parameters = parameters_of(where, handler)
     return JobType(
         name=name,

@@ -2,24 +2,23 @@
 
 import asyncio
 import contextvars
-import inspect
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 from quarterjack.database import Pool
 from quarterjack.model import Job
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Claim
-from quarterjack_worker.handlers.args import read_args
 from quarterjack_worker.handlers.backoff import seconds_until_retry
+from quarterjack_worker.handlers.calling import arguments, call
 from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.failures import Failed, describe, storable
 from quarterjack_worker.handlers.job_types import JobType
-from quarterjack_worker.handlers.middleware import Middleware, wrapped
+from quarterjack_worker.handlers.middleware import Middleware, Next, wrapped
 from quarterjack_worker.handlers.outcomes import Cancel, Discard, Snooze
+from quarterjack_worker.handlers.processes import Processes
 
 YEAR = 366 * 86_400.0
 
@@ -29,7 +28,7 @@ class Released(Exception):
 
 
 class Runner:
-    """Runs handlers: coroutines on this loop, functions in threads of its own."""
+    """Runs handlers: coroutines on this loop, functions in threads or processes of its own."""
 
     def __init__(
         self,
@@ -38,11 +37,13 @@ class Runner:
         *,
         pool: Pool,
         threads: ThreadPoolExecutor,
+        processes: Processes,
     ) -> None:
         self._types = types
         self._layers = layers
         self._pool = pool
         self._threads = threads
+        self._processes = processes
 
     def begin(self, job: Job) -> Context:
         """Give the context of a claimed job's attempt."""
@@ -53,7 +54,7 @@ class Runner:
             attempted_at=job.attempted_at,
             producer=job.attempted_by[1],
         )
-        return Context(job=job, claim=claim, pool=self._pool)
+        return Context(job=job, claim=claim, handlers_pool=self._pool)
 
     async def run(self, context: Context) -> Ack | None:
         """Give the ack of this attempt; None if the handler's transaction has written it.
@@ -74,39 +75,29 @@ class Runner:
                 f"UnknownWorker: this worker knows no job named {job.worker!r:.130}; "
                 "--import the module that has it, or give it a queue of its own"
             )
-        attempt = wrapped(self._layers, context, partial(self._handle, type, context))
-        longest = timeout_of(type, job)
+        if not type.process:
+            return await self._within(type, context, partial(self._here, type, context))
+        async with self._processes.one() as process:
+            return await self._within(type, context, partial(process.run, context))
+
+    async def _within(self, type: JobType, context: Context, attempt: Next) -> object:
+        """Run within the timeout and the middleware; waiting for a process does not count."""
+        longest = timeout_of(type, context.job)
         context.deadline = datetime.now(UTC) + longest if longest else None
         try:
             async with asyncio.timeout(longest.total_seconds() if longest else None) as limit:
-                return await attempt()
+                return await wrapped(self._layers, context, attempt)()
         except TimeoutError as error:
             if not limit.expired():
                 raise
             context.cancel()
             raise Failed(f"TimeoutError: it ran longer than {longest}") from error
 
-    async def _handle(self, type: JobType, context: Context) -> object:
-        arguments = [read_args(type, context.job), context][: type.parameters]
+    async def _here(self, type: JobType, context: Context) -> object:
         if type.is_async:
-            return await type.handler(*arguments)
-        result = await self._in_thread(type, context, arguments)
-        if inspect.isawaitable(result):
-            raise Failed("TypeError: it returned something to await: make the handler async def")
-        return result
-
-    async def _in_thread(self, type: JobType, context: Context, arguments: list[Any]) -> object:
-        """Run in a thread; what it raises travels as a value, for a Future takes no StopIteration."""
-
-        def call() -> tuple[object, BaseException | None]:
-            try:
-                return type.handler(*arguments), None
-            except BaseException as error:
-                return None, error
-
-        loop = asyncio.get_running_loop()
-        within = contextvars.copy_context()
-        context.thread = loop.run_in_executor(self._threads, within.run, call)
+            return await type.handler(*arguments(type, context))
+        loop, variables = asyncio.get_running_loop(), contextvars.copy_context()
+        context.thread = loop.run_in_executor(self._threads, variables.run, _caught, type, context)
         result, error = await asyncio.shield(context.thread)
         if error is not None:
             raise error
@@ -133,6 +124,14 @@ class Runner:
             delay=None if last else seconds_until_retry(backoff, job),
             meta=context.notes(),
         )
+
+
+def _caught(type: JobType, context: Context) -> tuple[object, BaseException | None]:
+    """Give what is raised as a value, for a Future takes no StopIteration."""
+    try:
+        return call(type, context), None
+    except BaseException as error:
+        return None, error
 
 
 def _ended(context: Context, result: object) -> Ack:

@@ -1,0 +1,42 @@
+"""Call a handler with the args of its job, in whatever thread or process this is."""
+
+import inspect
+from typing import Any
+
+from pydantic import ValidationError
+
+from quarterjack.model import Job
+from quarterjack_worker.handlers.context import Context
+from quarterjack_worker.handlers.failures import Failed, describe
+from quarterjack_worker.handlers.job_types import JobType, problems
+
+
+def call(type: JobType, context: Context) -> object:
+    """Call a `def`; Failed if the args do not fit or it gives something to await."""
+    result = type.handler(*arguments(type, context))
+    if inspect.isawaitable(result):
+        raise Failed("TypeError: it returned something to await: make the handler async def")
+    return result
+
+
+def arguments(type: JobType, context: Context) -> list[Any]:
+    """Give what the handler takes: nothing, args, or args and context. Failed names fields that do not fit."""
+    return [_read_args(type, context.job), context][: type.parameters]
+
+
+def _read_args(type: JobType, job: Job) -> object:
+    if not isinstance(job.args, dict):
+        raise Failed(
+            f"ArgsInvalid: args are a {_kind(job.args)} that this worker cannot read; "
+            "a job's args are a JSON object"
+        )
+    try:
+        return type.args.validate_python(job.args)
+    except ValidationError as error:
+        raise Failed(f"ArgsInvalid: {problems(error)}") from error
+    except Exception as error:
+        raise Failed(f"ArgsInvalid: {describe(error)}") from error
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else value.__class__.__name__

@@ -1,0 +1,93 @@
+"""A process of the pool: `python -m quarterjack_worker.handlers.child DESCRIPTOR`. It runs jobs, one after the other.
+
+It ends with its worker: when the socket closes, or by the kernel. What a handler does here, it does to itself alone.
+"""
+
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from quarterjack.process import set_up_logging
+from quarterjack_worker.deaths import die_with_parent
+from quarterjack_worker.handlers.calling import call
+from quarterjack_worker.handlers.context import Context
+from quarterjack_worker.handlers.failures import Failed, describe
+from quarterjack_worker.handlers.messages import Begin, Ended, Import, Ready, Stop, pack, receive
+from quarterjack_worker.handlers.outcomes import Cancel, Discard, Snooze
+from quarterjack_worker.handlers.registry import REGISTRY, import_jobs
+
+OOM_SCORE = Path("/proc/self/oom_score_adj")
+
+
+def main() -> None:
+    """Serve the socket that was handed over, until it closes."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # they are meant for the worker, which lets jobs end
+    die_with_parent()
+    with suppress(OSError):
+        OOM_SCORE.write_text("500")  # if memory runs out, better this one job than its worker
+    set_up_logging()
+    Child(socket.socket(fileno=int(sys.argv[1]))).serve()
+
+
+class Child:
+    """Runs on the main thread what another thread receives."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._file = sock.makefile("rb")
+        self._begun: queue.SimpleQueue[Begin] = queue.SimpleQueue()
+        self._context: Context | None = None
+
+    def serve(self) -> None:
+        """Import, then run whatever comes; never returns."""
+        first: Import = receive(self._file)
+        sys.path[:] = first.path
+        import_jobs(first.modules)
+        threading.Thread(target=self._listen, name="socket", daemon=True).start()
+        self._sock.sendall(pack(Ready()))
+        while True:
+            self._sock.sendall(self._run(self._begun.get()))
+
+    def _listen(self) -> None:
+        with suppress(OSError, EOFError):
+            while True:
+                message = receive(self._file)
+                if isinstance(message, Begin):
+                    self._begun.put(message)
+                elif isinstance(message, Stop) and self._context is not None:
+                    self._context.cancel()
+        os._exit(0)
+
+    def _run(self, begin: Begin) -> bytes:
+        """Run one job; gives the message of its end."""
+        context = self._context = Context(
+            job=begin.job, claim=begin.claim, handlers_pool=None, deadline=begin.deadline
+        )
+        outcome, error = None, None
+        try:
+            type = REGISTRY.get(begin.job.worker)
+            if type is None:
+                raise Failed(
+                    f"UnknownWorker: a process knows no job named {begin.job.worker!r}: "
+                    "define it in a module, not inside a function"
+                )
+            result = call(type, context)
+            outcome = result if isinstance(result, Snooze | Cancel | Discard) else None
+        except Failed as failure:
+            error = str(failure)
+        except BaseException as failure:
+            error = describe(failure)
+        try:
+            return pack(Ended(outcome=outcome, error=error, warning=context.warning))
+        except Exception as failure:
+            return pack(Ended(error=f"its outcome cannot leave the process: {describe(failure)}"))
+
+
+if __name__ == "__main__":
+    main()

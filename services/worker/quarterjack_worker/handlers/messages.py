@@ -1,0 +1,73 @@
+"""What a worker and a process of its pool say to each other: pickled, with the length before it.
+
+Both ends are this program, over a socket that nobody else has.
+"""
+
+import asyncio
+import pickle
+import struct
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, BinaryIO
+
+from quarterjack.model import Job
+from quarterjack.queries.claims import Claim
+
+LENGTH = struct.Struct(">Q")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """To the process, first: what defines its jobs, and where Python finds it."""
+
+    path: list[str]
+    modules: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """From the process: it has imported them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """To the process: run this job."""
+
+    job: Job
+    claim: Claim
+    deadline: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """To the process: the job should stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """From the process: the job returned `outcome`, or failed with `error`."""
+
+    outcome: object = None
+    error: str | None = None
+    warning: str | None = None
+
+
+def pack(message: object) -> bytes:
+    """Write a message; raises what pickle raises on values that cannot leave their process."""
+    body = pickle.dumps(message)
+    return LENGTH.pack(len(body)) + body
+
+
+async def read(reader: asyncio.StreamReader) -> Any:
+    """Wait for a message; EOFError when there is none any more."""
+    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+    return pickle.loads(await reader.readexactly(length))  # noqa: S301 - our own process wrote it
+
+
+def receive(file: BinaryIO) -> Any:
+    """Wait for a message; EOFError when there is none any more."""
+    head = file.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        raise EOFError
+    (length,) = LENGTH.unpack(head)
+    return pickle.loads(file.read(length))  # noqa: S301 - the worker wrote it

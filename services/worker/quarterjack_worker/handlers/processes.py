@@ -1,0 +1,173 @@
+"""The processes in which `process=True` handlers run, one job at a time in each.
+
+Invariant: a process is idle, or one attempt holds it. An attempt that did not hear its end kills it, so no
+attempt ever meets what another left behind. A process that dies takes its own attempt along, no other.
+"""
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from quarterjack_worker import deaths
+from quarterjack_worker.handlers.context import Context
+from quarterjack_worker.handlers.failures import Failed
+from quarterjack_worker.handlers.job_types import JobType
+from quarterjack_worker.handlers.messages import Begin, Ended, Import, Ready, Stop, pack, read
+
+log = logging.getLogger(__name__)
+
+CHILD = "quarterjack_worker.handlers.child"
+READY_WITHIN = 60.0
+KILL_AFTER = 1.0
+
+
+class Processes:
+    """Up to `most` processes, started when they are needed and used again."""
+
+    def __init__(self, types: Mapping[str, JobType], most: int) -> None:
+        self._types = types
+        self._room = asyncio.Semaphore(most)
+        self._idle: list[Process] = []
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator["Process"]:
+        """Hold a process, once there is one free."""
+        async with self._room:
+            process = self._find_idle() or await Process.start(self._modules())
+            try:
+                yield process
+            finally:
+                if process.idle:
+                    self._idle.append(process)
+                else:
+                    process.kill()
+
+    async def close(self) -> None:
+        """End those that are idle; the others end with their attempts."""
+        while self._idle:
+            await self._idle.pop().end()
+
+    def _find_idle(self) -> "Process | None":
+        while self._idle:
+            process = self._idle.pop()
+            if process.alive:
+                return process
+        return None
+
+    def _modules(self) -> list[str]:
+        return sorted({type.handler.__module__ for type in self._types.values() if type.process})
+
+
+class Process:
+    """One process. `idle` says that it waits for a job."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.idle = False
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._next: asyncio.Task[Any] | None = None
+
+    @classmethod
+    async def start(cls, modules: list[str]) -> "Process":
+        """Start one that has imported the modules; Failed if it cannot."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                CHILD,
+                str(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        started = cls(process, *await asyncio.open_connection(sock=ours))
+        try:
+            async with asyncio.timeout(READY_WITHIN):
+                await started._send(Import(path=sys.path, modules=modules))
+                started.idle = isinstance(await started._receive(), Ready)
+        except (OSError, EOFError) as error:
+            how = await started._obituary()
+            raise Failed(f"ProcessDied: a process for it {how} before it was ready") from error
+        finally:
+            if not started.idle:
+                started.kill()
+        return started
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def run(self, context: Context) -> object:
+        """Run a job: what its handler returned. Failed if it failed, or the process died of it."""
+        self.idle = False
+        begin = Begin(job=context.job, claim=context.claim, deadline=context.deadline)
+        try:
+            await self._send(begin)
+            ended = await self._until_ended()
+        except asyncio.CancelledError:
+            await self._stop()
+            raise
+        except (OSError, EOFError) as error:
+            how = await self._obituary()
+            raise Failed(f"ProcessDied: the process that ran it {how}") from error
+        context.warning = ended.warning
+        if ended.error is not None:
+            raise Failed(ended.error)
+        return ended.outcome
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._next is not None:
+            self._next.cancel()
+        self._writer.close()
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def end(self) -> None:
+        """End it at once, and wait until it is gone."""
+        self.kill()
+        await self._process.wait()
+
+    async def _stop(self) -> None:
+        """Ask the handler to stop; one that does not within a second is killed by whoever holds it."""
+        with suppress(OSError, EOFError):
+            async with asyncio.timeout(KILL_AFTER):
+                await self._send(Stop())
+                await self._until_ended()
+
+    async def _until_ended(self) -> Ended:
+        while True:
+            message = await self._receive()
+            if isinstance(message, Ended):
+                self.idle = True
+                return message
+
+    async def _send(self, message: object) -> None:
+        self._writer.write(pack(message))
+        await self._writer.drain()
+
+    async def _receive(self) -> Any:
+        """Give the next message; one that was half read when the caller was cancelled is not lost."""
+        if self._next is None:
+            self._next = asyncio.create_task(read(self._reader))
+        message = await asyncio.shield(self._next)
+        self._next = None
+        return message
+
+    async def _obituary(self) -> str:
+        try:
+            async with asyncio.timeout(KILL_AFTER):
+                return deaths.how(await self._process.wait())
+        except TimeoutError:
+            self.kill()
+            return "stopped answering"
