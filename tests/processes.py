@@ -85,6 +85,7 @@ class Cluster:
             env=os.environ
             | {
                 "DATABASE_URL": self.database.url,
+                "QUARTERJACK_SCHEMA": self.database.address.schema,
                 "QUARTERJACK_NODE": name,
                 "QUARTERJACK_TELEMETRY": "on",
                 "PYTHONUNBUFFERED": "1",

@@ -23,11 +23,17 @@ class Queue:
     limit: int
     running: int = 0
     paused: bool = False
+    stopped: bool = False
     hungry: bool = True
 
     @property
+    def resting(self) -> bool:
+        """True while no job of it is claimed."""
+        return self.paused or self.stopped
+
+    @property
     def free(self) -> int:
-        return 0 if self.paused else max(0, self.limit - self.running)
+        return 0 if self.resting else max(0, self.limit - self.running)
 
 
 class Queues:
@@ -62,7 +68,7 @@ class Queues:
                 queue=queue.name,
                 limit=queue.limit,
                 running=queue.running,
-                paused=queue.paused,
+                paused=queue.resting,
             )
             for queue in self._queues.values()
         ]
@@ -75,20 +81,35 @@ class Queues:
         return bool(rung)
 
     def obey(self, signal: dict[str, Any]) -> None:
-        """Pause, resume or scale as Oban's signals say; others and those for others are passed over."""
+        """Do as Oban's signals say; others, and those for others, are passed over.
+
+        A signal may be meant for nodes in another language: it starts only queues that this worker was given.
+        """
         if signal.get("ident", "any") not in ("any", self._identity):
             return
-        action, name = signal.get("action"), signal.get("queue")
-        chosen = [queue for queue in self._queues.values() if name in ("*", queue.name)]
-        for queue in chosen:
-            if action in ("pause", "resume"):
-                queue.paused = action == "pause"
+        name = signal.get("queue")
+        for queue in self._queues.values():
+            if name in ("*", queue.name) and _steer(queue, signal):
                 queue.hungry = True
-                log.info("queue %s %sd by a signal", queue.name, action)
-            elif action == "scale" and (limit := _read_limit(signal.get("limit"))):
-                queue.limit = limit
-                queue.hungry = True
-                log.info("queue %s scaled to %d by a signal", queue.name, limit)
+                log.info("queue %s: %s by a signal", queue.name, signal["action"])
+
+
+def _steer(queue: Queue, signal: dict[str, Any]) -> bool:
+    """Change what a signal asks for; False if it asks for nothing that can be done."""
+    limit = _read_limit(signal.get("limit"))
+    match signal.get("action"):
+        case "pause" | "resume" as action:
+            queue.paused = action == "pause"
+        case "scale" if limit:
+            queue.limit = limit
+        case "stop":
+            queue.stopped = True
+        case "start" if limit and queue.stopped:
+            queue.stopped, queue.limit = False, limit
+            queue.paused = signal.get("paused") is True
+        case _:
+            return False
+    return True
 
 
 def _read_limit(value: object) -> int | None:
