@@ -1,6 +1,7 @@
 """Handlers that use what a worker offers them, for tests that run them in real workers."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 
 from quarterjack_worker import Cancel, Context, Discard, Snooze, job, middleware
 from quarterjack_worker.handlers.middleware import Next
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -175,3 +178,47 @@ def leave_process() -> None:
 def stop_iterating(args: Numbered, context: Context) -> None:
     """Reach for the database, which is not there."""
     assert context.pool
+
+
+def tell(context: Context) -> None:
+    """More than is kept, and what Postgres cannot hold."""
+    for n in range(1_000):
+        log.warning("line %d", n)
+        context.progress(n / 10, f"{n} of 1000 \x00")
+    log.info("the last line, \ud800")
+    context.progress(100.5)
+
+
+@job("tell")
+async def tell_on_the_loop(args: Numbered, context: Context) -> None:
+    """Tell from a task, and wait."""
+    await asyncio.create_task(asyncio.to_thread(tell, context))
+    await until_released(args, context)
+
+
+@job("tell_in_thread")
+def tell_in_thread(args: Numbered, context: Context) -> None:
+    """Tell."""
+    tell(context)
+
+
+@job("tell_in_process", process=True)
+def tell_in_process(args: Numbered, context: Context) -> None:
+    """Tell."""
+    tell(context)
+
+
+@job("tell_nonsense", max_attempts=1)
+async def tell_nonsense(args: Numbered, context: Context) -> None:
+    """Give what is no percentage."""
+    context.progress(float("nan"))
+
+
+@job("last_words")
+async def last_words(args: Numbered, context: Context) -> None:
+    """Say something when the worker goes down."""
+    log.warning("the first words")
+    try:
+        await until_released(args, context)
+    finally:
+        log.warning("the last words")

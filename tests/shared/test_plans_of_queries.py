@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from quarterjack.queries import outlook, plans, prune, ticks, upkeep
+from quarterjack.queries import journals, outlook, plans, prune, ticks, upkeep
 from tests.conftest import TestDatabase
 
 FILL = """
@@ -20,7 +20,9 @@ INSERT INTO qj_schedules (name, worker, cron, next_run_at, applied_version)
 SELECT 's' || n, 'w', '0 0 * * *', now() + make_interval(hours => n), 1 FROM generate_series(1, 3000) AS n;
 INSERT INTO qj_ticks (schedule_id, tick_at, outcome, version)
 SELECT 1, now() + make_interval(hours => n), 'enqueued', 1 FROM generate_series(1, 3000) AS n;
-ANALYZE oban_jobs, qj_schedules, qj_ticks;
+INSERT INTO qj_journals (job_id, attempted_at, attempt)
+SELECT n, now() + make_interval(hours => n), 1 FROM generate_series(1, 3000) AS n;
+ANALYZE oban_jobs, qj_schedules, qj_ticks, qj_journals;
 """
 
 
@@ -32,6 +34,7 @@ ANALYZE oban_jobs, qj_schedules, qj_ticks;
         (ticks.due, [timedelta(seconds=2), 2_000]),
         (prune.completed, [timedelta(days=7), 5_000]),
         (prune.ledger, [timedelta(days=35), 5_000]),
+        (journals.prune, [timedelta(days=7), 5_000]),
     ],
 )
 async def test_it_reads_only_what_is_due(
@@ -39,7 +42,9 @@ async def test_it_reads_only_what_is_due(
 ) -> None:
     text = await explain(database, query, arguments)
 
-    assert re.search(r"Index Cond: .*(scheduled|completed|next_run|decided)_?a?t? ?<", text), text
+    assert re.search(
+        r"Index Cond: .*(scheduled|completed|next_run|decided|attempted)_?a?t? ?<", text
+    ), text
 
 
 @pytest.mark.parametrize(

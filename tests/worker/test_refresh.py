@@ -48,7 +48,7 @@ def context(pool: Pool) -> Context:
         discarded_at=None,
     )
     claim = Claim(id=1, attempt=1, attempted_at=now, producer="p")
-    return Context(job=job, claim=claim, handlers_pool=pool)
+    return Context(job=job, claim=claim, handlers_pool=pool, told=lambda *_: None)
 
 
 async def refresh(pool: Pool) -> object:

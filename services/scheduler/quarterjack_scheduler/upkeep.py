@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from quarterjack.database import LOST, Connection, Pool, ask
-from quarterjack.queries import deliveries, jobs, lease, prune, traces, upkeep
+from quarterjack.queries import deliveries, jobs, journals, lease, prune, traces, upkeep
 from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.election import Election
 from quarterjack_scheduler.retention import Retention
@@ -32,6 +32,7 @@ PRUNE_EVERY = 30.0
 COUNT_EVERY = 600.0
 PRUNE_LIMIT = 5_000
 LEDGER_AGE = timedelta(days=35)
+JOURNAL_AGE = timedelta(days=7)
 
 
 async def repeat(
@@ -168,10 +169,11 @@ class Pruner:
             log.info("pruned %d jobs and %d ledger lines", sum(deleted), ledger)
         await lease.forget_silent_peers(db)
         await upkeep.forget_dead_producers(db)
+        told = await journals.prune(db, age=JOURNAL_AGE, limit=PRUNE_LIMIT)
         await deliveries.prune(db, age=LEDGER_AGE)
         if self._own_traces:
             await traces.prune(db)
-        return 0.1 if PRUNE_LIMIT in (*deleted, ledger) else PRUNE_EVERY
+        return 0.1 if PRUNE_LIMIT in (*deleted, ledger, told) else PRUNE_EVERY
 
     async def _beyond(self, db: Connection, state: str, count: int) -> int:
         return await prune.beyond(db, state=state, keep=count, limit=PRUNE_LIMIT)

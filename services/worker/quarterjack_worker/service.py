@@ -20,7 +20,9 @@ from quarterjack_worker.handlers.middleware import MIDDLEWARE
 from quarterjack_worker.handlers.processes import Processes
 from quarterjack_worker.handlers.registry import REGISTRY, import_jobs
 from quarterjack_worker.handlers.runner import Runner
+from quarterjack_worker.handlers.telling import Capture
 from quarterjack_worker.heartbeat import NAME, Heartbeat
+from quarterjack_worker.journals import Journals
 from quarterjack_worker.loop_watch import LoopWatch
 from quarterjack_worker.queues import Queues
 from quarterjack_worker.settings import CONDEMNED, LARGEST, Settings
@@ -55,9 +57,16 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
         acker = Acker(pool, telemetry)
         threads = ThreadPoolExecutor(LARGEST, thread_name_prefix="job")
         processes = Processes(REGISTRY, settings.processes)
+        journals = Journals()
         runner = Runner(
-            REGISTRY, MIDDLEWARE, pool=handlers_pool, threads=threads, processes=processes
+            REGISTRY,
+            MIDDLEWARE,
+            pool=handlers_pool,
+            told=journals.changed,
+            threads=threads,
+            processes=processes,
         )
+        logging.getLogger().addHandler(Capture())
         engine = Engine(pool, node, queues, runner, acker=acker, telemetry=telemetry)
 
         loop_watch = LoopWatch(engine.job_of, telemetry)
@@ -96,6 +105,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
                     heartbeat.watch(),
                     loop_watch.run(),
                     telemetry.run(pool),
+                    journals.run(pool),
                 )
             ]
             claiming = group.create_task(engine.claim_all(stopping))
@@ -105,7 +115,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
             heartbeat.draining = True
             await engine.drain(0 if condemned.is_set() else settings.grace)
             await processes.close()
-            await _flush(acker, telemetry, pool)
+            await _flush(acker, journals, telemetry, pool)
             for task in beside:
                 task.cancel()
         await heartbeat.stop()
@@ -132,10 +142,11 @@ async def _introduce(pool: Pool, node: str, queues: Queues) -> None:
     )
 
 
-async def _flush(acker: Acker, telemetry: Telemetry, pool: Pool) -> None:
+async def _flush(acker: Acker, journals: Journals, telemetry: Telemetry, pool: Pool) -> None:
     try:
         async with asyncio.timeout(LAST_WORDS):
             await acker.flush()
+            await journals.flush(pool)
             await telemetry.flush(pool)
     except TimeoutError:
         log.error("some outcomes could not be written; their jobs will run again")

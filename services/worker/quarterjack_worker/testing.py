@@ -4,6 +4,7 @@ The pool is one of `quarterjack.open_pool`. `quarterjack.testing` looks at what 
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -22,7 +23,9 @@ from quarterjack_worker.handlers.middleware import MIDDLEWARE
 from quarterjack_worker.handlers.processes import Processes
 from quarterjack_worker.handlers.registry import REGISTRY
 from quarterjack_worker.handlers.runner import Runner
+from quarterjack_worker.handlers.telling import Capture
 from quarterjack_worker.heartbeat import NAME
+from quarterjack_worker.journals import Journals
 
 NODE = "testing"
 
@@ -89,7 +92,15 @@ class _Worker:
     def __init__(self, pool: Pool, threads: ThreadPoolExecutor, processes: Processes) -> None:
         self.producer: UUID = uuid4()
         self._pool = pool
-        self._runner = Runner(REGISTRY, MIDDLEWARE, pool=pool, threads=threads, processes=processes)
+        self._journals = Journals()
+        self._runner = Runner(
+            REGISTRY,
+            MIDDLEWARE,
+            pool=pool,
+            told=self._journals.changed,
+            threads=threads,
+            processes=processes,
+        )
         self._acker = Acker(pool, Telemetry("quarterjack-worker", NODE))
 
     async def run(self, job: Job) -> Job:
@@ -101,6 +112,7 @@ class _Worker:
             await self._acker.flush()
         if context.thread is not None:
             await asyncio.wait([context.thread])
+        await self._journals.flush(self._pool)
         after = await jobs.find(self._pool, job.id)
         if after is None:
             raise LookupError(f"job {job.id} was deleted while it ran")
@@ -111,16 +123,18 @@ class _Worker:
 async def _worker(pool: Pool, queue: str) -> AsyncIterator[_Worker]:
     if not await testing.decodes_json(pool):
         raise TypeError("this pool gives JSON as text: open it with quarterjack.open_pool")
-    processes = Processes(REGISTRY, 1)
+    processes, capture, root = Processes(REGISTRY, 1), Capture(), logging.getLogger()
     with ThreadPoolExecutor(1, thread_name_prefix="job") as threads:
         worker = _Worker(pool, threads, processes)
         shown = Producing(uuid=worker.producer, queue=queue, limit=1, running=0, paused=False)
         await producers.register(
             pool, node=NODE, pid=0, version=__version__, name=NAME, producers=[shown]
         )
+        root.addHandler(capture)
         try:
             yield worker
         finally:
+            root.removeHandler(capture)
             await processes.close()
             await producers.leave(pool, uuids=[worker.producer])
 

@@ -163,12 +163,15 @@ async def unserved_queues(db: Database) -> list[str]:
 
 
 async def activity(db: Database) -> int:
-    """Count the changes ever made to jobs, schedules and ticks, from the server's statistics; costs no scan."""
+    """Count the changes ever made to jobs, journals, schedules and ticks, from statistics; costs no scan."""
     changes: int | None = await db.fetchval(
         """
         SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint
         FROM pg_stat_user_tables
-        WHERE relid IN ('oban_jobs'::regclass, 'qj_schedules'::regclass, 'qj_ticks'::regclass)
+        WHERE
+          relid IN (
+            'oban_jobs'::regclass, 'qj_schedules'::regclass, 'qj_ticks'::regclass, 'qj_journals'::regclass
+          )
         """
     )
     return changes or 0

@@ -5,7 +5,8 @@ from typing import Any
 from aiohttp import web
 
 from quarterjack.model import Job, JobState
-from quarterjack.queries import cluster, jobs, schedules
+from quarterjack.queries import cluster, jobs, journals, schedules
+from quarterjack.queries.journals import Journal
 from quarterjack.redaction import redact, scrub
 from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
@@ -14,6 +15,7 @@ from quarterjack_admin.paging import read_number
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
 
+JOURNALS = 20
 RETRIABLE = (
     JobState.SCHEDULED,
     JobState.RETRYABLE,
@@ -50,6 +52,7 @@ async def show(request: web.Request) -> web.Response:
         shell = await look_around(db)
         job = await find_job(request, db)
         job_type = await schedules.job_type(db, job.worker)
+        told = await journals.of_job(db, job.id, since=job.inserted_at, limit=JOURNALS)
         producer = await cluster.producer_of(db, job.attempted_by) if job.attempted_by else None
     paths = job_type.redacted if job_type else ()
     return page(
@@ -61,6 +64,8 @@ async def show(request: web.Request) -> web.Response:
         steps=_steps(job),
         ended_at=ended_at(job),
         attempts=[_attempt(error) for error in reversed(job.errors)],
+        progress=_progress(job, told),
+        logs=[_log(journal) for journal in told if journal.lines],
         args=redact(job.args, paths),
         meta=redact(job.meta),
         warning=job.meta.get("warning"),
@@ -95,6 +100,31 @@ def _attempt(error: dict[str, Any]) -> dict[str, object]:
         "rest": rest.strip("\n"),
         "lines": len(rest.strip("\n").splitlines()),
     }
+
+
+def _progress(job: Job, told: list[Journal]) -> dict[str, object] | None:
+    """Give how far the attempt is that runs now."""
+    for journal in told:
+        if job.state == JobState.EXECUTING and journal.attempted_at == job.attempted_at:
+            message = scrub(journal.message) if journal.message else None
+            if journal.percent is not None:
+                return {"percent": round(journal.percent, 1), "message": message}
+    return None
+
+
+def _log(journal: Journal) -> dict[str, object]:
+    return {
+        "id": int(journal.attempted_at.timestamp() * 1e6),
+        "attempt": journal.attempt,
+        "left_out": journal.left_out,
+        "lines": [_line(each) for each in journal.lines if isinstance(each, dict)],
+    }
+
+
+def _line(line: dict[str, Any]) -> str:
+    """Write a line as a worker's log has it; seconds of the day, in UTC, are enough to follow one attempt."""
+    at = str(line.get("at"))[11:23]
+    return f"{at} {str(line.get('level')).upper():7} {scrub(str(line.get('text')))}"
 
 
 def _text(value: object) -> str | None:

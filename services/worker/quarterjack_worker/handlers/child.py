@@ -3,16 +3,20 @@
 It ends with its worker: when the socket closes, or by the kernel. What a handler does here, it does to itself alone.
 """
 
+import logging
 import os
 import queue
 import signal
 import socket
 import sys
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from quarterjack.process import set_up_logging
+from quarterjack.queries.journals import Journal
 from quarterjack_worker.deaths import die_with_parent
 from quarterjack_worker.handlers.calling import call
 from quarterjack_worker.handlers.context import Context
@@ -20,7 +24,9 @@ from quarterjack_worker.handlers.failures import Failed, describe
 from quarterjack_worker.handlers.messages import Begin, Ended, Import, Ready, Stop, pack, receive
 from quarterjack_worker.handlers.outcomes import Cancel, Discard, Snooze
 from quarterjack_worker.handlers.registry import REGISTRY, import_jobs
+from quarterjack_worker.handlers.telling import CURRENT, Capture
 
+TELL_EVERY = 0.25
 OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
@@ -32,27 +38,52 @@ def main() -> None:
     with suppress(OSError):
         OOM_SCORE.write_text("500")  # if memory runs out, better this one job than its worker
     set_up_logging()
+    logging.getLogger().addHandler(Capture())
     Child(socket.socket(fileno=int(sys.argv[1]))).serve()
 
 
 class Child:
-    """Runs on the main thread what another thread receives."""
+    """Runs on the main thread what another thread receives; a third one tells the worker how it goes."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._file = sock.makefile("rb")
         self._begun: queue.SimpleQueue[Begin] = queue.SimpleQueue()
         self._context: Context | None = None
+        self._journal: Callable[[], Journal] | None = None
+        self._changed = threading.Event()
+        self._sending = threading.Lock()
 
     def serve(self) -> None:
         """Import, then run whatever comes; never returns."""
         first: Import = receive(self._file)
         sys.path[:] = first.path
         import_jobs(first.modules)
-        threading.Thread(target=self._listen, name="socket", daemon=True).start()
-        self._sock.sendall(pack(Ready()))
+        for work in (self._listen, self._tell):
+            threading.Thread(target=work, daemon=True).start()
+        self._send(pack(Ready()))
         while True:
-            self._sock.sendall(self._run(self._begun.get()))
+            end = self._run(self._begun.get())
+            self._send_journal()
+            self._send(end)
+
+    def _send(self, packed: bytes) -> None:
+        with self._sending:
+            self._sock.sendall(packed)
+
+    def _told(self, _: object, journal: Callable[[], Journal]) -> None:
+        self._journal = journal
+        self._changed.set()
+
+    def _tell(self) -> None:
+        while self._changed.wait():
+            self._send_journal()
+            time.sleep(TELL_EVERY)
+
+    def _send_journal(self) -> None:
+        if self._changed.is_set() and self._journal is not None:
+            self._changed.clear()
+            self._send(pack(self._journal()))
 
     def _listen(self) -> None:
         with suppress(OSError, EOFError):
@@ -67,8 +98,13 @@ class Child:
     def _run(self, begin: Begin) -> bytes:
         """Run one job; gives the message of its end."""
         context = self._context = Context(
-            job=begin.job, claim=begin.claim, handlers_pool=None, deadline=begin.deadline
+            job=begin.job,
+            claim=begin.claim,
+            handlers_pool=None,
+            told=self._told,
+            deadline=begin.deadline,
         )
+        current = CURRENT.set(context.telling)
         outcome, error = None, None
         try:
             type = REGISTRY.get(begin.job.worker)
@@ -83,6 +119,8 @@ class Child:
             error = str(failure)
         except BaseException as failure:
             error = describe(failure)
+        finally:
+            CURRENT.reset(current)
         try:
             return pack(Ended(outcome=outcome, error=error, warning=context.warning))
         except Exception as failure:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from quarterjack.database import Connection, Pool
@@ -12,6 +12,7 @@ from quarterjack.errors import QuarterjackError
 from quarterjack.model import Job
 from quarterjack.queries import acks
 from quarterjack.queries.claims import Claim
+from quarterjack_worker.handlers.telling import Telling, Told
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,14 @@ class Context:
     job: Job
     claim: Claim
     handlers_pool: "Pool | None"
+    told: Told
     deadline: datetime | None = None
     cancelled: bool = False
     killed: bool = False
     completed: bool = False
     warning: str | None = None
     thread: asyncio.Future[tuple[object, BaseException | None]] | None = None
+    _telling: Telling | None = field(default=None, init=False)
 
     @property
     def attempt(self) -> int:
@@ -67,6 +70,16 @@ class Context:
         """Say something that an admin should see, in the log and with the job; the last one is kept."""
         log.warning("job %s: %s", self.job.id, text, extra={"job_id": self.job.id})
         self.warning = text[:LONGEST_WARNING]
+
+    def progress(self, percent: float, message: str | None = None) -> None:
+        """Show on the job's page how far this attempt is, within a second; call it as often as you like."""
+        self.telling().progress(percent, message)
+
+    def telling(self) -> Telling:
+        """Give what collects progress and log lines; for the worker."""
+        if self._telling is None:
+            self._telling = Telling(self.claim, self.told)
+        return self._telling
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -10,8 +10,10 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
+from quarterjack.queries.journals import Journal
 from quarterjack_worker import deaths
 from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.failures import Failed
@@ -113,9 +115,9 @@ class Process:
         begin = Begin(job=context.job, claim=context.claim, deadline=context.deadline)
         try:
             await self._send(begin)
-            ended = await self._until_ended()
+            ended = await self._until_ended(context)
         except asyncio.CancelledError:
-            await self._stop()
+            await self._stop(context)
             raise
         except (OSError, EOFError) as error:
             how = await self._obituary()
@@ -138,16 +140,18 @@ class Process:
         self.kill()
         await self._process.wait()
 
-    async def _stop(self) -> None:
+    async def _stop(self, context: Context) -> None:
         """Ask the handler to stop; one that does not within a second is killed by whoever holds it."""
         with suppress(OSError, EOFError):
             async with asyncio.timeout(KILL_AFTER):
                 await self._send(Stop())
-                await self._until_ended()
+                await self._until_ended(context)
 
-    async def _until_ended(self) -> Ended:
+    async def _until_ended(self, context: Context) -> Ended:
         while True:
             message = await self._receive()
+            if isinstance(message, Journal):
+                context.told((message.job_id, message.attempted_at), partial(_same, message))
             if isinstance(message, Ended):
                 self.idle = True
                 return message
@@ -171,3 +175,7 @@ class Process:
         except TimeoutError:
             self.kill()
             return "stopped answering"
+
+
+def _same(journal: Journal) -> Journal:
+    return journal

@@ -19,6 +19,7 @@ from quarterjack_worker.handlers.job_types import JobType
 from quarterjack_worker.handlers.middleware import Middleware, Next, wrapped
 from quarterjack_worker.handlers.outcomes import Cancel, Discard, Snooze
 from quarterjack_worker.handlers.processes import Processes
+from quarterjack_worker.handlers.telling import CURRENT, Told
 
 YEAR = 366 * 86_400.0
 
@@ -36,12 +37,14 @@ class Runner:
         layers: Sequence[Middleware],
         *,
         pool: Pool,
+        told: Told,
         threads: ThreadPoolExecutor,
         processes: Processes,
     ) -> None:
         self._types = types
         self._layers = layers
         self._pool = pool
+        self._told = told
         self._threads = threads
         self._processes = processes
 
@@ -54,7 +57,7 @@ class Runner:
             attempted_at=job.attempted_at,
             producer=job.attempted_by[1],
         )
-        return Context(job=job, claim=claim, handlers_pool=self._pool)
+        return Context(job=job, claim=claim, handlers_pool=self._pool, told=self._told)
 
     async def run(self, context: Context) -> Ack | None:
         """Give the ack of this attempt; None if the handler's transaction has written it.
@@ -84,6 +87,7 @@ class Runner:
         """Run within the timeout and the middleware; waiting for a process does not count."""
         longest = timeout_of(type, context.job)
         context.deadline = datetime.now(UTC) + longest if longest else None
+        current = CURRENT.set(context.telling)
         try:
             async with asyncio.timeout(longest.total_seconds() if longest else None) as limit:
                 return await wrapped(self._layers, context, attempt)()
@@ -92,6 +96,8 @@ class Runner:
                 raise
             context.cancel()
             raise Failed(f"TimeoutError: it ran longer than {longest}") from error
+        finally:
+            CURRENT.reset(current)
 
     async def _here(self, type: JobType, context: Context) -> object:
         if type.is_async:

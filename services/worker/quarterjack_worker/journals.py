@@ -1,0 +1,55 @@
+"""Writes the journals of running attempts: what changed, once a second, in few statements for all of them.
+
+Journals are a by-product: they wait for a database that is away, up to a bound, and keep nothing else waiting.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from quarterjack.database import LOST, REFUSED, Pool, ask
+from quarterjack.queries import journals
+from quarterjack.queries.journals import Journal
+
+log = logging.getLogger(__name__)
+
+EVERY = 1.0
+BATCH = 200
+MOST = 2_000
+ANSWER_WITHIN = 10.0
+
+
+class Journals:
+    """Collects who has something to tell; `run` writes it."""
+
+    def __init__(self) -> None:
+        self._changed: dict[tuple[int, datetime], Callable[[], Journal]] = {}
+
+    def changed(self, key: tuple[int, datetime], journal: Callable[[], Journal]) -> None:
+        """Take note that the journal of a claim has changed, from any thread; beyond a bound it is dropped."""
+        if key in self._changed or len(self._changed) < MOST:
+            self._changed[key] = journal
+
+    async def run(self, pool: Pool) -> None:
+        """Write once a second what has changed, until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY)
+            await self.flush(pool)
+
+    async def flush(self, pool: Pool) -> None:
+        """Write what has changed; what cannot be written now is kept for the next time."""
+        keys = list(self._changed)
+        for first in range(0, len(keys), BATCH):
+            taken = {key: self._changed.pop(key) for key in keys[first : first + BATCH]}
+            batch = [journal() for journal in taken.values()]
+            try:
+                await ask(pool, partial(journals.write, journals=batch), ANSWER_WITHIN)
+            except REFUSED:
+                log.exception("dropped %d journals of attempts", len(batch))
+            except LOST as error:
+                log.debug("could not write %d journals: %s", len(batch), error)
+                for key, journal in taken.items():
+                    self._changed.setdefault(key, journal)
+                return

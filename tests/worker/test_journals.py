@@ -1,0 +1,84 @@
+"""What attempts tell while they run."""
+
+import pytest
+
+import quarterjack
+from quarterjack import NewJob
+from tests.conftest import TestDatabase
+from tests.waiting import until
+from tests.worker.working import ended, working
+
+pytestmark = pytest.mark.newest_postgres
+LAST = "SELECT lines -> -1 ->> 'text' FROM qj_journals WHERE job_id = $1"
+
+
+@pytest.mark.parametrize("worker", ["tell", "tell_in_thread", "tell_in_process"])
+async def test_an_attempt_tells_its_progress_and_its_last_lines(
+    database: TestDatabase, worker: str
+) -> None:
+    async with working(database):
+        silent = await quarterjack.enqueue(database.pool, "layered")
+        telling = await quarterjack.enqueue(database.pool, worker)
+        await until(
+            lambda: database.pool.fetchval(f"SELECT ({LAST}) LIKE 'the last line%'", telling.id),
+            within=20,
+        )
+        running = await database.pool.fetchval(
+            "SELECT count(*) FROM oban_jobs WHERE state = 'executing'"
+        )
+        await database.pool.execute("CREATE TABLE released ()")
+        await ended(database)
+        written = await database.pool.fetch("SELECT * FROM qj_journals")
+
+    [journal] = written
+    assert running == (1 if worker == "tell" else 0)
+    assert journal["job_id"] != silent.id
+    assert (journal["percent"], journal["message"]) == (100, None)
+    assert (len(journal["lines"]), journal["left_out"]) == (100, 901)
+    assert journal["lines"][0]["text"] == "line 901"
+    assert journal["lines"][0]["level"] == "warning"
+    assert journal["lines"][-1]["text"] == "the last line, \N{REPLACEMENT CHARACTER}"
+
+
+async def test_telling_costs_a_statement_a_second_not_one_for_each_call(
+    database: TestDatabase,
+) -> None:
+    async with working(database):
+        await quarterjack.enqueue_many(database.pool, [NewJob(worker="tell")] * 10)
+        await until(
+            lambda: database.pool.fetchval(
+                "SELECT count(*) FILTER (WHERE percent = 100) = 10 FROM qj_journals"
+            ),
+            within=20,
+        )
+        await database.pool.execute("SELECT pg_stat_force_next_flush()")
+
+        async def writes() -> int:
+            return int(
+                await database.pool.fetchval(
+                    "SELECT n_tup_ins + n_tup_upd FROM pg_stat_user_tables WHERE relname = 'qj_journals'"
+                )
+            )
+
+        told = await until(writes)
+
+    assert told < 100
+
+
+async def test_what_is_no_percentage_fails_the_attempt(database: TestDatabase) -> None:
+    async with working(database):
+        await quarterjack.enqueue(database.pool, "tell_nonsense")
+
+        [job] = await ended(database)
+
+    assert "ValueError: progress is nan" in job["error"]
+
+
+async def test_the_last_words_of_a_deploy_are_kept(database: TestDatabase) -> None:
+    async with working(database) as (_, worker):
+        telling = await quarterjack.enqueue(database.pool, "last_words")
+        await until(lambda: database.pool.fetchval(LAST, telling.id))
+
+        await worker.stop()
+
+    assert await database.pool.fetchval(LAST, telling.id) == "the last words"
