@@ -23,6 +23,7 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 MAX_MAX_ATTEMPTS = 32_767
 DEEPEST = 200
 LARGEST = 64_000_000
+ROW = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,12 @@ async def enqueue_many(db: Database, new: Sequence[NewJob]) -> list[Enqueued]:
     if db.is_in_transaction():
         return await _insert(db, new, rings_itself=False)
     return await _insert_and_ring(db, new)
+
+
+def weigh(job: NewJob) -> int:
+    """Give about how many bytes a job sends to the database; JobInvalid if it cannot be stored."""
+    row = _row(job)
+    return len(row["args"]) + len(row["meta"]) + ROW
 
 
 async def _insert_and_ring(connection: Connection, new: Sequence[NewJob]) -> list[Enqueued]:

@@ -53,3 +53,19 @@ async def test_the_journal_of_a_job_that_had_its_id_before_is_not_shown(admin: A
     page = await visitor.get(f"/jobs/{id}")
 
     assert "Attempt 1" not in page.text
+
+
+async def test_a_result_is_shown_without_its_secrets(admin: Admin) -> None:
+    await admin.database.pool.execute(
+        """
+        INSERT INTO oban_jobs (worker, state, meta)
+        VALUES ('render', 'completed', '{"result": {"pages": 8, "api_key": "s3cr3t"}}'), ('render', 'completed', '{}')
+        """
+    )
+    visitor = await admin.signed_in("vera", "viewer")
+
+    page = await visitor.get("/jobs/1")
+
+    assert 'Result { "pages": 8, "api_key": "•••• hidden" }' in page.text
+    assert "s3cr3t" not in page.html
+    assert "Result" not in (await visitor.get("/jobs/2")).text

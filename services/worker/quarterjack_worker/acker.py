@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
+from quarterjack.client import NewJob, enqueue_many
 from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
 from quarterjack.queries import acks
 from quarterjack.queries.acks import Ack
@@ -35,6 +36,7 @@ class Acker:
         self._pool = pool
         self._telemetry = telemetry
         self._spans: dict[tuple[int, datetime], Span] = {}
+        self._children: dict[tuple[int, datetime], Sequence[NewJob]] = {}
         self._pending: dict[tuple[int, datetime], Ack] = {}
         self._added = asyncio.Event()
 
@@ -47,10 +49,16 @@ class Acker:
         """Say whether the outcome of this claim still waits to be written."""
         return (id, attempted_at) in self._pending
 
-    def add(self, ack: Ack, *, parent: str | None = None) -> None:
-        """Take an outcome; it replaces one for the same claim. `parent` is the traceparent of the run."""
+    def add(self, ack: Ack, *, parent: str | None = None, children: Sequence[NewJob] = ()) -> None:
+        """Take an outcome; it replaces one for the same claim. `parent` is the traceparent of the run.
+
+        `children` are enqueued with a completion, in its transaction.
+        """
         key = (ack.claim.id, ack.claim.attempted_at)
         self._pending[key] = ack
+        self._children.pop(key, None)
+        if children and ack.state == "completed":
+            self._children[key] = children
         if self._telemetry.on and key not in self._spans:
             self._spans[key] = self._telemetry.start("ack", parent=parent, kind="client")
         self._added.set()
@@ -64,19 +72,22 @@ class Acker:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write all that waits; returns when the database has answered for each."""
-        delay = FIRST_DELAY
+        """Write all that waits; returns when the database has answered for each.
+
+        A batch that fails is halved, in case it is too much for the time in which it must be answered.
+        """
+        delay, size = FIRST_DELAY, BATCH
         while self._pending:
             self._added.clear()
-            batch = list(self._pending.values())[:BATCH]
+            batch = list(self._pending.values())[:size]
             try:
                 await self._write(batch)
-                delay = FIRST_DELAY
+                delay, size = FIRST_DELAY, min(size * 2, BATCH)
             except LOST as error:
                 if delay == FIRST_DELAY:
                     log.warning("could not write %d outcomes: %s; trying on", len(batch), error)
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, LONGEST_DELAY)
+                delay, size = min(delay * 2, LONGEST_DELAY), max(size // 2, 1)
 
     async def _write(self, batch: Sequence[Ack]) -> None:
         try:
@@ -98,7 +109,7 @@ class Acker:
                 self.add(_generic(batch[0], error))
 
     async def _settle(self, batch: Sequence[Ack], db: Connection) -> None:
-        held = await acks.ack(db, batch)
+        held = await self._acknowledge(batch, db)
         missed = [ack for ack in batch if ack.claim.id not in held]
         landed = await acks.landed(db, missed) if missed else set()
         for ack in batch:
@@ -115,8 +126,22 @@ class Acker:
                     extra={"job_id": ack.claim.id},
                 )
 
+    async def _acknowledge(self, batch: Sequence[Ack], db: Connection) -> set[int]:
+        """Write a batch; the ids that were still held. Children commit with the completions that made them."""
+        if not self._children:
+            return await acks.ack(db, batch)
+        children = {
+            ack.claim.id: self._children.get((ack.claim.id, ack.claim.attempted_at), ())
+            for ack in batch
+        }
+        async with db.transaction():
+            held = await acks.ack(db, batch)
+            await enqueue_many(db, [child for id in held for child in children[id]])
+        return held
+
     def _forget(self, key: tuple[int, datetime]) -> None:
         del self._pending[key]
+        self._children.pop(key, None)
         if span := self._spans.pop(key, None):
             self._telemetry.end(span)
 

@@ -180,7 +180,7 @@ class Engine:
             failed = ack is not None and ack.state in ("retryable", "discarded")
             self._telemetry.end(span, error=_first_line(ack) if failed else None)
             if ack is not None:
-                self._acker.add(ack, parent=span.traceparent)
+                self._acker.add(ack, parent=span.traceparent, children=context.children)
             _log_end(job, ack)
             if context.thread is not None and not context.thread.done():
                 await asyncio.wait([context.thread])

@@ -108,7 +108,7 @@ class _Worker:
         context = self._runner.begin(job)
         ack = await asyncio.create_task(self._runner.run(context))
         if ack is not None:
-            self._acker.add(ack)
+            self._acker.add(ack, children=context.children)
             await self._acker.flush()
         if context.thread is not None:
             await asyncio.wait([context.thread])

@@ -22,7 +22,7 @@ from quarterjack_worker.handlers.calling import call
 from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.failures import Failed, describe
 from quarterjack_worker.handlers.messages import Begin, Ended, Import, Ready, Stop, pack, receive
-from quarterjack_worker.handlers.outcomes import Cancel, Discard, Snooze
+from quarterjack_worker.handlers.outcomes import Outcome
 from quarterjack_worker.handlers.registry import REGISTRY, import_jobs
 from quarterjack_worker.handlers.telling import CURRENT, Capture
 
@@ -105,7 +105,8 @@ class Child:
             deadline=begin.deadline,
         )
         current = CURRENT.set(context.telling)
-        outcome, error = None, None
+        outcome: object = None
+        error = None
         try:
             type = REGISTRY.get(begin.job.worker)
             if type is None:
@@ -114,7 +115,11 @@ class Child:
                     "define it in a module, not inside a function"
                 )
             result = call(type, context)
-            outcome = result if isinstance(result, Snooze | Cancel | Discard) else None
+            if isinstance(result, Outcome):
+                outcome = result
+            elif type.recorded and result is not None:
+                context.record(result)
+                outcome = context.notes.get("result")
         except Failed as failure:
             error = str(failure)
         except BaseException as failure:
@@ -122,7 +127,9 @@ class Child:
         finally:
             CURRENT.reset(current)
         try:
-            return pack(Ended(outcome=outcome, error=error, warning=context.warning))
+            return pack(
+                Ended(outcome=outcome, error=error, notes=context.notes, children=context.children)
+            )
         except Exception as failure:
             return pack(Ended(error=f"its outcome cannot leave the process: {describe(failure)}"))
 

@@ -2,21 +2,29 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from quarterjack.client import NewJob, encode_object, enqueue_many, weigh
 from quarterjack.database import Connection, Pool
-from quarterjack.errors import QuarterjackError
+from quarterjack.errors import JobInvalid, QuarterjackError
 from quarterjack.model import Job
 from quarterjack.queries import acks
 from quarterjack.queries.claims import Claim
+from quarterjack_worker.handlers.failures import storable
+from quarterjack_worker.handlers.registry import new_job
 from quarterjack_worker.handlers.telling import Telling, Told
 
 log = logging.getLogger(__name__)
 
 LONGEST_WARNING = 1_000
+LARGEST_RESULT = 16_000
+HEAVIEST = 16_000_000
 
 
 class ClaimLost(QuarterjackError):
@@ -28,7 +36,7 @@ class Context:
     """One attempt of a job. `deadline` is when its timeout ends it, None if nothing does.
 
     `cancelled` turns true when the job should stop: cancelled by someone, out of time, or the worker is
-    going down.
+    going down. For the worker are `notes`, which go into the meta of the job with its ack, and `children`.
     """
 
     job: Job
@@ -39,8 +47,10 @@ class Context:
     cancelled: bool = False
     killed: bool = False
     completed: bool = False
-    warning: str | None = None
     thread: asyncio.Future[tuple[object, BaseException | None]] | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    children: list[NewJob] = field(default_factory=list)
+    _weight: int = field(default=0, init=False)
     _telling: Telling | None = field(default=None, init=False)
 
     @property
@@ -69,7 +79,36 @@ class Context:
     def warn(self, text: str) -> None:
         """Say something that an admin should see, in the log and with the job; the last one is kept."""
         log.warning("job %s: %s", self.job.id, text, extra={"job_id": self.job.id})
-        self.warning = text[:LONGEST_WARNING]
+        self.notes["warning"] = storable(text, LONGEST_WARNING)
+
+    def enqueue(self, job: str | Callable[..., Any], args: object = None, **options: Any) -> None:
+        """Enqueue a job, as `new_job` makes it, when this one completes: both are written or neither is.
+
+        Nothing is enqueued if the attempt fails, snoozes, cancels or discards. JobInvalid if the job cannot be
+        stored, or all of them together are too large.
+        """
+        if self.completed:
+            raise JobInvalid(
+                f"job {self.job.id} is completed already: enqueue before transaction() ends"
+            )
+        child = new_job(job, args, **options)
+        self._weight += weigh(child)
+        if self._weight > HEAVIEST:
+            raise JobInvalid(
+                f"job {self.job.id} enqueues more than {HEAVIEST // 1_000_000} MB: leave the rest to a job of its own"
+            )
+        self.children.append(child)
+
+    def record(self, result: object) -> None:
+        """Keep a result with the job. One that cannot be kept is a warning: the work is done."""
+        try:
+            plain = to_jsonable_python(result)
+            size = len(encode_object("its result", {"result": plain}))
+            if size > LARGEST_RESULT:
+                raise JobInvalid(f"its result has {size} bytes of JSON: at most {LARGEST_RESULT}")
+            self.notes["result"] = plain
+        except (JobInvalid, PydanticSerializationError) as error:
+            self.warn(f"the result was not recorded: {error}")
 
     def progress(self, percent: float, message: str | None = None) -> None:
         """Show on the job's page how far this attempt is, within a second; call it as often as you like."""
@@ -82,19 +121,20 @@ class Context:
         return self._telling
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, *, result: object = None) -> AsyncIterator[Connection]:
         """Write to this database once: what is written inside commits together with the completion.
+
+        So does what was enqueued, and `result`, which is recorded.
 
         Use it last. If the job was taken from this worker meanwhile, or the block raises, nothing is
         written. Only for `async def` handlers.
         """
         async with self.pool.acquire() as connection, connection.transaction():
             yield connection
-            done = acks.Ack(claim=self.claim, state="completed", meta=self.notes())
+            if result is not None:
+                self.record(result)
+            done = acks.Ack(claim=self.claim, state="completed", meta=self.notes)
             if not await acks.ack(connection, [done]):
                 raise ClaimLost(f"job {self.job.id} was taken from this worker; it runs elsewhere")
+            await enqueue_many(connection, self.children)
         self.completed = True
-
-    def notes(self) -> dict[str, str]:
-        """Give what is merged into the job's meta with its ack."""
-        return {} if self.warning is None else {"warning": self.warning}

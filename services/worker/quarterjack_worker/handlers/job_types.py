@@ -65,6 +65,7 @@ class JobType:
     unique: Unique | None
     schedule: DefaultSchedule | None
     redacted: tuple[str, ...]
+    recorded: bool
 
     def registration(self) -> Registration:
         """Describe it for the catalogue."""

@@ -6,10 +6,11 @@ Both ends are this program, over a socket that nobody else has.
 import asyncio
 import pickle
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO
 
+from quarterjack.client import NewJob
 from quarterjack.model import Job
 from quarterjack.queries.claims import Claim
 
@@ -45,11 +46,12 @@ class Stop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """From the process: the job returned `outcome`, or failed with `error`."""
+    """From the process: the job returned `outcome`, or failed with `error`; its context's notes and children."""
 
     outcome: object = None
     error: str | None = None
-    warning: str | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    children: list[NewJob] = field(default_factory=list)
 
 
 def pack(message: object) -> bytes:

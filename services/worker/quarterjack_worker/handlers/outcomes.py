@@ -27,3 +27,6 @@ class Discard:
     """End the job as discarded: no retry can help."""
 
     reason: str
+
+
+Outcome = Snooze | Cancel | Discard

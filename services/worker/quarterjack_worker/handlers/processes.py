@@ -61,7 +61,7 @@ class Processes:
         return None
 
     def _modules(self) -> list[str]:
-        return sorted({type.handler.__module__ for type in self._types.values() if type.process})
+        return sorted({type.handler.__module__ for type in self._types.values()})
 
 
 class Process:
@@ -122,7 +122,8 @@ class Process:
         except (OSError, EOFError) as error:
             how = await self._obituary()
             raise Failed(f"ProcessDied: the process that ran it {how}") from error
-        context.warning = ended.warning
+        context.notes |= ended.notes
+        context.children += ended.children
         if ended.error is not None:
             raise Failed(ended.error)
         return ended.outcome

@@ -41,12 +41,14 @@ def job(
     unique: Unique | None = None,
     schedule: DefaultSchedule | None = None,
     redacted: Sequence[str] = (),
+    recorded: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Register the decorated function as the handler of jobs whose worker is `name`.
 
     The function stays callable as it is. Its docstring is the description; the annotation of its first
     parameter is the type of the args; `redacted` names args that no page may show. `process` runs a `def` in a
-    process of its own, for what computes or may crash. Raises JobTypeInvalid.
+    process of its own, for what computes or may crash; `recorded` keeps what the function returns in the job's
+    meta, as `result`. Raises JobTypeInvalid.
     """
 
     def register(handler: Handler) -> Handler:
@@ -63,6 +65,7 @@ def job(
             unique=unique,
             schedule=schedule,
             redacted=tuple(redacted),
+            recorded=recorded,
         )
         return handler
 
@@ -153,7 +156,7 @@ def _plain(type: JobType, args: object) -> Mapping[str, Any]:
     """Give args as they are stored, after a look whether the handler will take them."""
     try:
         if not isinstance(args, Mapping):
-            args = type.args.dump_python(args, mode="json", warnings="error")
+            args = type.args.dump_python(args, mode="json", warnings=False)
         plain = _object(args)
         type.args.validate_python(plain)
     except ValidationError as error:

@@ -17,7 +17,7 @@ from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.failures import Failed, describe, storable
 from quarterjack_worker.handlers.job_types import JobType
 from quarterjack_worker.handlers.middleware import Middleware, Next, wrapped
-from quarterjack_worker.handlers.outcomes import Cancel, Discard, Snooze
+from quarterjack_worker.handlers.outcomes import Cancel, Discard, Outcome, Snooze
 from quarterjack_worker.handlers.processes import Processes
 from quarterjack_worker.handlers.telling import CURRENT, Told
 
@@ -78,10 +78,14 @@ class Runner:
                 f"UnknownWorker: this worker knows no job named {job.worker!r:.130}; "
                 "--import the module that has it, or give it a queue of its own"
             )
-        if not type.process:
-            return await self._within(type, context, partial(self._here, type, context))
-        async with self._processes.one() as process:
-            return await self._within(type, context, partial(process.run, context))
+        if type.process:
+            async with self._processes.one() as process:
+                result = await self._within(type, context, partial(process.run, context))
+        else:
+            result = await self._within(type, context, partial(self._here, type, context))
+        if type.recorded and result is not None and not isinstance(result, Outcome):
+            context.record(result)
+        return result
 
     async def _within(self, type: JobType, context: Context, attempt: Next) -> object:
         """Run within the timeout and the middleware; waiting for a process does not count."""
@@ -112,7 +116,7 @@ class Runner:
     def _stopped(self, context: Context, error: BaseException) -> Ack:
         if isinstance(error, asyncio.CancelledError):
             if context.killed:
-                return Ack(claim=context.claim, state="cancelled", meta=context.notes())
+                return Ack(claim=context.claim, state="cancelled", meta=context.notes)
             if context.cancelled:
                 raise Released from error
             return self._failed(context, "CancelledError: the handler cancelled itself")
@@ -128,7 +132,7 @@ class Runner:
             state="discarded" if last else "retryable",
             error=storable(error),
             delay=None if last else seconds_until_retry(backoff, job),
-            meta=context.notes(),
+            meta=context.notes,
         )
 
 
@@ -141,7 +145,7 @@ def _caught(type: JobType, context: Context) -> tuple[object, BaseException | No
 
 
 def _ended(context: Context, result: object) -> Ack:
-    claim, notes = context.claim, context.notes()
+    claim, notes = context.claim, context.notes
     if isinstance(result, Snooze):
         delay = result.delay.total_seconds()
         return Ack(claim=claim, state="scheduled", delay=delay, snoozed=True, meta=notes)
