@@ -17,6 +17,7 @@ from quarterjack_scheduler.alert_channels import Told
 from quarterjack_scheduler.alerts import Alerts
 from quarterjack_scheduler.backfill import Backfiller
 from quarterjack_scheduler.election import Election, Peer
+from quarterjack_scheduler.oban_web import ObanWeb
 from quarterjack_scheduler.retention import Retention
 from quarterjack_scheduler.tick_loop import TickLoop
 from quarterjack_scheduler.turns import Turn
@@ -71,11 +72,15 @@ class Replica:
         self._rescuer = Rescuer()
         self._pruner = Pruner(keep, own_traces=self._telemetry.on)
         self._alerts = Alerts(pool, told)
+        self._web = ObanWeb(node)
         self._staging, self._rescuing, self._filling = Turn(), Turn(), Turn()
         self._listener = Listener(
             address,
             pool,
-            (channels.SCHEDULES, channels.SCHEDULER, channels.DUE),
+            (
+                *(channels.SCHEDULES, channels.SCHEDULER, channels.DUE),
+                *(channels.CRONITOR, channels.METRICS),
+            ),
             heard=self._heard,
             gap=self._look_everywhere,
             who=f"quarterjack-scheduler {node} listener",
@@ -116,6 +121,7 @@ class Replica:
             each(Backfiller(self._election).step, "backfill", turn=self._filling),
             each(self._pruner.prune, "prune"),
             each(self._alerts.pause_failing, "pause"),
+            each(self._web.tell, "tell Oban Web", turn=self._web.turn),
         ]
 
     def _share(self, seen: Outlook) -> None:
@@ -130,6 +136,8 @@ class Replica:
             self._filling.ring()
         elif channel == channels.DUE:
             self._staging.ring()
+        elif channel in (channels.CRONITOR, channels.METRICS):
+            self._web.heard(channel, message)
         elif message.get("action") == "resigned":
             self._election.wake()
 

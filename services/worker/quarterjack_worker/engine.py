@@ -25,6 +25,7 @@ from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.runner import Released, Runner
+from quarterjack_worker.oban_web import ObanWeb
 from quarterjack_worker.queues import Queue, Queues
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Engine:
         *,
         acker: Acker,
         telemetry: Telemetry,
+        web: ObanWeb,
     ) -> None:
         self._pool = pool
         self._node = node
@@ -55,6 +57,7 @@ class Engine:
         self._runner = runner
         self._acker = acker
         self._telemetry = telemetry
+        self._web = web
         self._woken = asyncio.Event()
         self._claiming = True
         self._looked_at = -math.inf
@@ -110,6 +113,13 @@ class Engine:
             if running is task:
                 return context.job
         return None
+
+    def running(self) -> dict[str, list[int]]:
+        """Give the ids of the jobs that run, by queue."""
+        ids: dict[str, list[int]] = {}
+        for _, context in self._running.values():
+            ids.setdefault(context.job.queue, []).append(context.job.id)
+        return ids
 
     async def audit(self) -> None:
         """Give lost claims back, after every doubtful claim and every 5 s, until cancelled."""
@@ -175,6 +185,7 @@ class Engine:
             kind="consumer",
             attributes={"queue": job.queue, "job.id": str(job.id), "attempt": str(job.attempt)},
         )
+        began = time.monotonic_ns()
         try:
             ack = await self._runner.run(context)
             failed = ack is not None and ack.state in ("retryable", "discarded")
@@ -182,6 +193,8 @@ class Engine:
             if ack is not None:
                 self._acker.add(ack, parent=span.traceparent, children=context.children)
             _log_end(job, ack)
+            state = ack.state if ack else "completed"
+            self._web.ended(job, state, ran=time.monotonic_ns() - began)
             if context.thread is not None and not context.thread.done():
                 await asyncio.wait([context.thread])
         except Released:

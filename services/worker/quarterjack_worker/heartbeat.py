@@ -14,6 +14,7 @@ from asyncpg import Connection, Record
 from quarterjack.database import LOST, Address, connect
 from quarterjack.errors import QuarterjackError
 from quarterjack.health import stalled
+from quarterjack.oban_web import NAME
 from quarterjack.queries import producers
 from quarterjack.queries.producers import Producing
 
@@ -22,7 +23,6 @@ log = logging.getLogger(__name__)
 BEAT = 1.0
 PATIENCE = 2.0
 WATCH_EVERY = 1.0
-NAME = "Oban"
 
 
 class HeartbeatEnded(QuarterjackError):

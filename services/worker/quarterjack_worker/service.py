@@ -5,12 +5,14 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import quarterjack
 from quarterjack import channels, health, migrate
 from quarterjack.database import LOST, Pool, from_environment, open_pool, patiently
 from quarterjack.listener import Listener
+from quarterjack.oban_web import NAME
 from quarterjack.process import node_name, stop_event
 from quarterjack.queries import catalogue, producers
 from quarterjack.telemetry import Telemetry
@@ -21,9 +23,10 @@ from quarterjack_worker.handlers.processes import Processes
 from quarterjack_worker.handlers.registry import REGISTRY, import_jobs
 from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.handlers.telling import Capture
-from quarterjack_worker.heartbeat import NAME, Heartbeat
+from quarterjack_worker.heartbeat import Heartbeat
 from quarterjack_worker.journals import Journals
 from quarterjack_worker.loop_watch import LoopWatch
+from quarterjack_worker.oban_web import ObanWeb
 from quarterjack_worker.queues import Queues
 from quarterjack_worker.settings import CONDEMNED, LARGEST, Settings
 
@@ -67,7 +70,8 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
             processes=processes,
         )
         logging.getLogger().addHandler(Capture())
-        engine = Engine(pool, node, queues, runner, acker=acker, telemetry=telemetry)
+        web = ObanWeb(node, queues)
+        engine = Engine(pool, node, queues, runner, acker=acker, telemetry=telemetry, web=web)
 
         loop_watch = LoopWatch(engine.job_of, telemetry)
 
@@ -81,11 +85,18 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
             queues.producing,
             condemned=lambda: loop.call_soon_threadsafe(give_up),
         )
+
+        def heard(channel: str, message: dict[str, Any]) -> None:
+            if channel == channels.CRONITOR:
+                web.heard(message)
+            else:
+                engine.heard(channel, message)
+
         listener = Listener(
             address,
             pool,
-            (channels.INSERT, channels.SIGNAL),
-            heard=engine.heard,
+            (channels.INSERT, channels.SIGNAL, channels.CRONITOR),
+            heard=heard,
             gap=engine.wake,
             who=f"{name} listener",
         )
@@ -105,6 +116,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
                     heartbeat.watch(),
                     loop_watch.run(),
                     telemetry.run(pool),
+                    web.run(pool, engine.running),
                     journals.run(pool),
                 )
             ]

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from quarterjack import __version__, enqueue
 from quarterjack.database import Pool
 from quarterjack.model import Job
+from quarterjack.oban_web import NAME
 from quarterjack.queries import claims, jobs, producers, testing, upkeep
 from quarterjack.queries.claims import Want
 from quarterjack.queries.producers import Producing
@@ -24,7 +25,6 @@ from quarterjack_worker.handlers.processes import Processes
 from quarterjack_worker.handlers.registry import REGISTRY
 from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.handlers.telling import Capture
-from quarterjack_worker.heartbeat import NAME
 from quarterjack_worker.journals import Journals
 
 NODE = "testing"
