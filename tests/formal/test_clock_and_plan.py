@@ -40,7 +40,11 @@ async def test_a_wrong_clock_of_a_node_changes_nothing(
 async def test_a_repeated_plan_leaves_the_watermark(database: TestDatabase) -> None:
     term, id = await lead(database.pool), await add_schedule(database.pool, "s")
     first = await ticks.now(database.pool)
-    plan = {"id": id, "version": 1, "next_run_at": first.isoformat(), "broken_reason": None}
+    [row] = await plans.unplanned(database.pool, limit=1)
+    plan = {
+        **{"id": id, "version": 1, "updated_at": row.updated_at.isoformat()},
+        **{"next_run_at": first.isoformat(), "broken_reason": None},
+    }
     await plans.plan(database.pool, holder=HOLDER, term=term, node="n", plans=[plan])
     await database.pool.execute(
         "UPDATE qj_schedules SET next_run_at = next_run_at + interval '1 h'"

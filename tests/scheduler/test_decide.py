@@ -19,6 +19,7 @@ def due(**changes: Any) -> Due:
         "id": 1,
         "name": "s",
         "version": 1,
+        "updated_at": NOON,
         "worker": "w",
         "cron": "* * * * *",
         "timezone": "Etc/UTC",

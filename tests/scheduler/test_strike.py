@@ -20,6 +20,10 @@ from tests.waiting import until
 AGO = timedelta(seconds=3)
 JOBS = "SELECT count(*) FROM oban_jobs"
 LEDGER = "SELECT tick_at, outcome, reason, job_id, term, holder FROM qj_ticks ORDER BY tick_at"
+EDITED = {
+    "version": "version = version + 1",
+    "instant": "updated_at = updated_at + interval '1 us'",
+}
 
 
 async def ready(database: TestDatabase, name: str = "s", **columns: Any) -> int:
@@ -86,6 +90,25 @@ async def test_the_version_that_was_read_must_stand(database: TestDatabase) -> N
 
     assert await strike(database.pool, verdict, term=term) == (True, [])
     assert await strike(database.pool, await judge(database.pool, "s"), term=term) != (True, [])
+
+
+@pytest.mark.parametrize("change", ["version", "instant"])
+async def test_another_edit_is_told_from_the_one_that_was_read(
+    database: TestDatabase, change: str
+) -> None:
+    """A failover that loses an edit gives its version to the next one; a clock that is set back, its instant."""
+    term = await lead(database.pool)
+    await ready(database)
+    verdict = await judge(database.pool, "s")
+    await database.pool.execute(
+        f"""
+        ALTER TABLE qj_schedules DISABLE TRIGGER USER;
+        UPDATE qj_schedules SET {EDITED[change]};
+        ALTER TABLE qj_schedules ENABLE TRIGGER USER
+        """
+    )
+
+    assert await strike(database.pool, verdict, term=term) == (True, [])
 
 
 async def test_a_pause_stops_a_request_on_its_way(database: TestDatabase) -> None:

@@ -26,6 +26,7 @@ LINES = (
     "never early",
     "compare-and-set of the plan",
     "version test of the plan",
+    "instant test of the plan",
     "planning after the last tick",
 )
 
@@ -57,6 +58,7 @@ class Postgres:
         self.sessions: set[object] = set()
         self.locked: set[int] = set()
         self._began = began
+        self._edits = 0
         self._clock = clock
 
     def now(self) -> datetime:
@@ -71,6 +73,7 @@ class Postgres:
         self.state.schedules[id] = {
             "id": id,
             "version": 1,
+            "updated_at": self._stamp(),
             "paused": False,
             "resume_at": None,
             "planned_from": planned_from,
@@ -87,6 +90,7 @@ class Postgres:
         row = self.state.schedules[id]
         before, at = dict(row), max(self.now(), row["planned_from"])
         row |= changes | {"version": row["version"] + 1, "broken_reason": None}
+        row["updated_at"] = self._stamp()
         owed = max(before["planned_from"], before["last_tick_at"] or NEVER) + MOMENT
         if before["paused"]:
             self._note(before, owed, at, "paused")
@@ -99,6 +103,11 @@ class Postgres:
         begin = max(at, row["last_tick_at"] or at)
         self._close_era(id, begin)
         self._open_era(row, begin)
+
+    def _stamp(self) -> datetime:
+        """Give the instant of an edit, a microsecond of its own whatever is done to the clock."""
+        self._edits += 1
+        return self.now().replace(microsecond=0) + timedelta(microseconds=self._edits)
 
     def _note(self, row: dict[str, Any], start: datetime, end: datetime, outcome: str) -> None:
         taken = {(line.schedule_id, line.tick_at) for line in self.state.ledger}
@@ -209,9 +218,7 @@ class Postgres:
         held = set()
         for wanted in plans if self._held(holder, term) else ():
             row = self.state.schedules[wanted["id"]]
-            if wanted["id"] not in self.locked and (
-                row["version"] == wanted["version"] or self.without == "version test of the plan"
-            ):
+            if wanted["id"] not in self.locked and self._same_edit(row, wanted, " of the plan"):
                 first = _instant(wanted["next_run_at"])
                 moves = self.without == "compare-and-set of the plan"
                 row["next_run_at"] = first if moves else row["next_run_at"] or first
@@ -220,8 +227,17 @@ class Postgres:
                 held.add(row["id"])
         return held
 
+    def _same_edit(self, row: dict[str, Any], read: dict[str, Any], where: str = "") -> bool:
+        """Say whether the edit that was read stands: its version, and its instant if that was given out again."""
+        if self.without == f"version test{where}":
+            return True
+        same = self.without == f"instant test{where}" or row["updated_at"] == _instant(
+            read["updated_at"]
+        )
+        return same and bool(row["version"] == read["version"])
+
     def mark_broken(
-        self, session: object, *, holder: UUID, term: int, id: int, version: int, reason: str
+        self, session: object, *, holder: UUID, term: int, id: int, reason: str, **_: Any
     ) -> None:
         raise AssertionError(f"schedule {id} was set aside: {reason}")
 
@@ -261,7 +277,7 @@ class Postgres:
         row, until = self.state.schedules[move["id"]], _instant(move["decided_until"])
         assert until is not None
         if not (
-            (row["version"] == move["version"] or self.without == "version test")
+            self._same_edit(row, move)
             and (
                 row["next_run_at"] == _instant(move["expected_at"])
                 or self.without == "compare-and-set"

@@ -51,6 +51,7 @@ class Pair:
         due = replace(
             found[0],
             version=found[0].version - self.dice.choice([0, 0, 0, 1]),
+            updated_at=self.instant(),
             next_run_at=found[0].next_run_at + shift,
         )
         verdict = decide(due, due.next_run_at + self.dice.randrange(3) * SECOND)
@@ -75,6 +76,7 @@ class Pair:
                 {
                     "id": self.id,
                     "version": version,
+                    "updated_at": self.instant().isoformat(),
                     "next_run_at": first.isoformat(),
                     "broken_reason": None,
                 }
@@ -95,6 +97,17 @@ class Pair:
             paused,
         )
         self.fake.edit(self.id, cron=cron, paused=paused)
+        await self.agree()
+
+    async def agree(self) -> None:
+        """Take over the instant of the edit, which each gives by its own clock."""
+        read = "SELECT updated_at FROM qj_schedules WHERE id = $1"
+        self.row["updated_at"] = await self.real.fetchval(read, self.id)
+
+    def instant(self) -> datetime:
+        """Give the instant of the edit, or another."""
+        at: datetime = self.row["updated_at"]
+        return at - timedelta(microseconds=self.dice.choice([0, 0, 0, 1]))
 
     async def look(self) -> None:
         wanted = {each.id for each in await plans.unplanned(self.real, limit=9)}
@@ -133,6 +146,7 @@ async def test_both_answer_alike(database: TestDatabase, seed: int) -> None:
     await lease.acquire(db, uuid=HOLDER, node="n", seen_term=seen, ttl=HOUR)
     fake.acquire(None, uuid=HOLDER, seen_term=seen, ttl=HOUR)
     pair = Pair(db, fake, id, dice)
+    await pair.agree()
 
     for _ in range(60):
         await dice.choice(

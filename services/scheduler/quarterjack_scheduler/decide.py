@@ -203,6 +203,7 @@ def to_move(verdict: Verdict) -> dict[str, Any]:
     return {
         "id": verdict.due.id,
         "version": verdict.due.version,
+        "updated_at": verdict.due.updated_at.isoformat(),
         "expected_at": verdict.due.next_run_at.isoformat(),
         "next_run_at": verdict.next_run_at and verdict.next_run_at.isoformat(),
         "decided_until": verdict.decided_until.isoformat(),

@@ -51,6 +51,7 @@ def _plan(row: plans.Unplanned, known: Calendars) -> dict[str, Any]:
     return {
         "id": row.id,
         "version": row.version,
+        "updated_at": row.updated_at.isoformat(),
         "next_run_at": first and first.isoformat(),
         "broken_reason": reason,
     }

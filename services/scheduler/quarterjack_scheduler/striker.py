@@ -170,6 +170,7 @@ class Striker:
             term=term,
             id=row.id,
             version=row.version,
+            updated_at=row.updated_at,
             reason=reason[:500].replace("\x00", ""),
         )
         await in_time(db, mark)

@@ -20,6 +20,7 @@ class Unplanned:
     id: int
     name: str
     version: int
+    updated_at: datetime
     cron: str
     timezone: str
     dst: str
@@ -37,7 +38,7 @@ async def unplanned(db: Database, *, limit: int) -> list[Unplanned]:
     records = await db.fetch(
         """
         SELECT
-          id, name, version, cron, timezone, dst, jitter, start_at, end_at, blackouts, calendars,
+          id, name, version, updated_at, cron, timezone, dst, jitter, start_at, end_at, blackouts, calendars,
           paused_at IS NOT NULL AS paused,
           greatest(planned_from, last_tick_at) AS planned_from
         FROM qj_schedules
@@ -78,9 +79,9 @@ async def plan(
         FROM
           free,
           jsonb_to_recordset($4::text::jsonb) AS p (
-            id bigint, version bigint, next_run_at timestamptz, broken_reason text
+            id bigint, version bigint, updated_at timestamptz, next_run_at timestamptz, broken_reason text
           )
-        WHERE s.id = free.id AND s.id = p.id AND s.version = p.version
+        WHERE s.id = free.id AND s.id = p.id AND s.version = p.version AND s.updated_at = p.updated_at
         RETURNING s.id
         """,
         holder,
@@ -92,7 +93,14 @@ async def plan(
 
 
 async def mark_broken(
-    db: Database, *, holder: UUID, term: int, id: int, version: int, reason: str
+    db: Database,
+    *,
+    holder: UUID,
+    term: int,
+    id: int,
+    version: int,
+    updated_at: datetime,
+    reason: str,
 ) -> None:
     """Set one schedule aside with the reason, until it is edited."""
     await db.execute(
@@ -105,7 +113,7 @@ async def mark_broken(
         FROM (
           SELECT s.id
           FROM fence, qj_schedules AS s
-          WHERE s.id = $3 AND s.version = $4
+          WHERE s.id = $3 AND s.version = $4 AND s.updated_at = $6
           FOR NO KEY UPDATE OF s SKIP LOCKED
         ) AS free
         WHERE s.id = free.id
@@ -115,6 +123,7 @@ async def mark_broken(
         id,
         version,
         reason,
+        updated_at,
     )
 
 

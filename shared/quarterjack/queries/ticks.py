@@ -3,6 +3,8 @@
 Invariants, each kept by one line below (reliability: compare-and-set, fence, never early):
   CAS    a schedule's watermark moves from the value that was read, under the version that was read, in the
          same transaction that writes its jobs and its ledger rows; so a repeated or delayed request moves nothing
+  edit   the instant of the edit that was read must stand, too: a failover may lose an edit, and another then gets
+         its version
   fence  the lease row is share-locked under (term, holder) for the whole statement; so no two terms interleave
   early  nothing is decided before its instant by the database's clock
 
@@ -27,6 +29,7 @@ class Due:
     id: int
     name: str
     version: int
+    updated_at: datetime
     worker: str
     cron: str
     timezone: str
@@ -75,8 +78,8 @@ async def due(db: Database, *, horizon: timedelta, limit: int) -> list[Due]:
     records = await db.fetch(
         """
         SELECT
-          s.id, s.name, s.version, s.worker, s.cron, s.timezone, s.dst, s.jitter, s.start_at, s.end_at, s.blackouts,
-          s.calendars, s.args, s.queue, s.priority, s.max_attempts, s.tags,
+          s.id, s.name, s.version, s.updated_at, s.worker, s.cron, s.timezone, s.dst, s.jitter, s.start_at, s.end_at,
+          s.blackouts, s.calendars, s.args, s.queue, s.priority, s.max_attempts, s.tags,
           coalesce(s.uniqueness, t.uniqueness) AS uniqueness, s.catchup, s.catchup_window, s.catchup_limit,
           s.overlap, s.timeout, s.next_run_at
         FROM qj_schedules AS s
@@ -133,12 +136,14 @@ async def strike(
           FROM
             free,
             jsonb_to_recordset($3::text::jsonb) AS m (
-              id bigint, version bigint, expected_at timestamptz, next_run_at timestamptz, decided_until timestamptz
+              id bigint, version bigint, updated_at timestamptz, expected_at timestamptz, next_run_at timestamptz,
+              decided_until timestamptz
             )
           WHERE
             s.id = free.id
             AND s.id = m.id
             AND s.version = m.version
+            AND s.updated_at = m.updated_at
             AND s.next_run_at = m.expected_at
             AND s.paused_at IS NULL
             AND m.decided_until <= clock_timestamp()
