@@ -37,13 +37,15 @@ class Proxy:
 
     `deaf` holds back what the server says, `silent` also what it is asked; both let it through, late, when they
     end. `cut_after` replies end a connection, and `cut_chance` of all replies do, in their middle; `refusing`
-    takes no new connection; `delay` is the least and the most seconds that each piece takes. `cut_reply_of` is a
+    takes no new connection; `delay` is the least and the most seconds that each piece takes, `loss` the chance
+    that its packet is lost and sent again after 0.2 s, 0.4 s and so on. `cut_reply_of` is a
     text: when the server has finished a statement that holds it, the client's connection ends without a reply.
     """
 
     def __init__(self, host: str, port: int, dice: random.Random | None = None) -> None:
         self.refusing = False
         self.delay = (0.0, 0.0)
+        self.loss = 0.0
         self.cut_after: int | None = None
         self.cut_chance = 0.0
         self.cut_reply_of: bytes | None = None
@@ -181,6 +183,10 @@ class Connection:
     async def _pass(self, gate: Gate, writer: asyncio.StreamWriter, said: bytes) -> None:
         if self._proxy.delay[1]:
             await asyncio.sleep(self._proxy.dice.uniform(*self._proxy.delay))
+        again = 0.2
+        while self._proxy.dice.random() < self._proxy.loss:
+            await asyncio.sleep(again)
+            again *= 2
         await gate.passed()
         writer.write(said)
         await writer.drain()

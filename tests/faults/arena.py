@@ -76,6 +76,7 @@ class Arena:
     dice: random.Random
     stack: AsyncExitStack
     late: timedelta = LATE
+    pooled: bool = False
     replicas: dict[str, Replica] = field(default_factory=dict)
     troubles: list[Trouble] = field(default_factory=list)
     idle: list[float] = field(default_factory=list)
@@ -146,8 +147,9 @@ class Arena:
 
     async def decides(self) -> float:
         """Wait for a decision that is not there yet; the seconds that it took."""
-        before, began = await until(partial(self.ask, DECIDED)), time.monotonic()
-        await until(partial(self.ask, f"SELECT ({DECIDED}) > $1", before), within=RESUMED_WITHIN)
+        before, began = await self.ask(DECIDED), time.monotonic()
+        more = partial(self.ask, f"SELECT ({DECIDED}) > $1", before or 0)
+        await until(more, within=RESUMED_WITHIN)
         took = time.monotonic() - began
         self.diary.note("decides", "ok", took=took)
         return took
@@ -207,7 +209,9 @@ class Arena:
         return [match for match in found if match]
 
     async def _left(self) -> list[str]:
-        """Sessions of replicas that are gone; the server takes a moment to notice."""
+        """Sessions of replicas that are gone, unless a pooler keeps them; the server needs a moment to notice."""
+        if self.pooled:
+            return []
         left: list[str] = []
 
         async def none() -> bool:
