@@ -10,6 +10,7 @@ import pytest
 from quarterjack import health
 from quarterjack.errors import SettingInvalid
 from quarterjack.health import Health, Place
+from quarterjack.metrics import Measure
 from tests.processes import free_port
 from tests.waiting import until
 
@@ -55,6 +56,27 @@ async def test_a_sound_service_is_live_and_ready(place: Place) -> None:
     assert await ask(place, "/live") == (200, "ok")
     assert await ask(place, "/ready?verbose=1") == (200, "ok")
     assert (await ask(place, "/metrics"))[0] == 404
+
+
+async def test_measures_are_written_as_prometheus_reads_them(answers: Health, place: Place) -> None:
+    answers.measures = lambda: [
+        Measure(name="q_jobs", about="Jobs.", value=2, labels={"queue": 'a "b"\\\n'}),
+        Measure(name="q_jobs", about="Jobs.", value=0.5, labels={"queue": "c"}),
+        Measure(name="q_lost_total", about="Lost.", value=12_345_678),
+    ]
+
+    status, text = await ask(place, "/metrics")
+
+    assert status == 200
+    assert text.splitlines() == [
+        "# HELP q_jobs Jobs.",
+        "# TYPE q_jobs gauge",
+        r'q_jobs{queue="a \"b\"\\\n"} 2',
+        'q_jobs{queue="c"} 0.5',
+        "# HELP q_lost_total Lost.",
+        "# TYPE q_lost_total counter",
+        "q_lost_total 12345678",
+    ]
 
 
 async def test_what_does_not_get_on_is_said_in_words(answers: Health, place: Place) -> None:

@@ -1,12 +1,22 @@
 """What a worker does around its handlers, and what no handler can do to others."""
 
+import re
+
+import aiohttp
 import pytest
 
 import quarterjack
 from quarterjack import NewJob
 from tests.conftest import TestDatabase
+from tests.processes import free_port
 from tests.waiting import until
 from tests.worker.working import ended, said, working
+
+
+async def read(url: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.status == 200
+        return await answer.text()
 
 
 async def test_middleware_sees_what_the_handler_returns_and_what_stops_it(
@@ -80,7 +90,8 @@ async def test_a_task_that_leaves_the_process_disturbs_nobody(database: TestData
 async def test_a_blocked_event_loop_is_named_and_costs_no_job_its_worker(
     database: TestDatabase,
 ) -> None:
-    async with working(database) as (running, worker):
+    port = free_port()
+    async with working(database, QUARTERJACK_HEALTH=str(port)) as (running, worker):
         await running.scheduler()
         await until(lambda: database.pool.fetchval("SELECT count(*) FROM qj_lease WHERE term > 0"))
         await quarterjack.enqueue(database.pool, "until_released")
@@ -93,6 +104,7 @@ async def test_a_blocked_event_loop_is_named_and_costs_no_job_its_worker(
         await database.pool.execute("CREATE TABLE released ()")
 
         jobs = await ended(database)
+        measured = await read(f"http://127.0.0.1:{port}/metrics")
         blocked = await until(
             lambda: database.pool.fetchrow(
                 """
@@ -105,6 +117,11 @@ async def test_a_blocked_event_loop_is_named_and_costs_no_job_its_worker(
     assert [(job["state"], job["attempt"], job["failures"]) for job in jobs] == [
         ("completed", 1, 0)
     ] * 2
+
     assert blocked is not None
+    assert 'quarterjack_worker_loop_blocks_total{worker="block"} 1\n' in measured
+    seconds = re.search(r'loop_blocked_seconds_total{worker="block"} ([0-9.]+)', measured)
+    assert seconds is not None
+    assert 9.5 < float(seconds[1]) < 11.5
     assert 9.5 < blocked["seconds"] < 11.5
     assert "block" in blocked["attributes"]

@@ -23,9 +23,9 @@ COMMAND = (
 
 
 @asynccontextmanager
-async def working(database: TestDatabase) -> AsyncIterator[tuple[Cluster, Service]]:
+async def working(database: TestDatabase, **env: str) -> AsyncIterator[tuple[Cluster, Service]]:
     async with cluster(database) as running:
-        worker = await running.start("worker-1", *COMMAND)
+        worker = await running.start("worker-1", *COMMAND, env=env)
         yield running, worker
 
 

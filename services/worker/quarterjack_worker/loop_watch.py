@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,13 +35,14 @@ class Block:
 class LoopWatch:
     """Watches the event loop on which `run` runs; `job_of` names the job of a task.
 
-    `blocks` and `seconds` count how often and for how long it was held for a second or more. What counts are
-    looks of the thread without a turn of the loop, so that a process that was stopped blames nobody.
+    `blocks` and `seconds` tell, by worker of the job, how often and for how long it was held for a second or
+    more. What counts are looks of the thread without a turn of the loop, so a process that was stopped blames
+    nobody.
     """
 
     def __init__(self, job_of: JobOf, telemetry: Telemetry) -> None:
-        self.blocks = 0
-        self.seconds = 0.0
+        self.blocks: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
         self._job_of = job_of
         self._telemetry = telemetry
         self._turned = time.monotonic()
@@ -71,8 +73,9 @@ class LoopWatch:
             self._count(block, held)
 
     def _count(self, block: Block, held: float) -> None:
-        self.blocks += 1
-        self.seconds += held
+        worker = block.job.worker if block.job else ""
+        self.blocks[worker] += 1
+        self.seconds[worker] = self.seconds.get(worker, 0.0) + held
         attributes = {"place": block.place}
         if block.job is not None:
             attributes |= {"job.id": str(block.job.id), "worker": block.job.worker}

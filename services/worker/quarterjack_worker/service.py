@@ -26,6 +26,7 @@ from quarterjack_worker.handlers.telling import Capture
 from quarterjack_worker.heartbeat import Heartbeat
 from quarterjack_worker.journals import Journals
 from quarterjack_worker.loop_watch import LoopWatch
+from quarterjack_worker.measures import measure
 from quarterjack_worker.oban_web import ObanWeb
 from quarterjack_worker.queues import Queues
 from quarterjack_worker.settings import CONDEMNED, LARGEST, Settings
@@ -104,6 +105,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
         answers.unready = lambda: (
             "it is stopping" if stopping.is_set() else heartbeat.unready() or engine.unready()
         )
+        answers.measures = partial(measure, queues, acker, loop_watch)
         os.write(ready, b"+")
         log.info("worker %s started: %s", node, settings.queue_words())
         async with asyncio.TaskGroup() as group:

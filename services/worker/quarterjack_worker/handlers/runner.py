@@ -88,18 +88,12 @@ class Runner:
         return result
 
     async def _within(self, type: JobType, context: Context, attempt: Next) -> object:
-        """Run within the timeout and the middleware; waiting for a process does not count."""
+        """Run within the middleware and the timeout; waiting for a process does not count."""
+        attempt = wrapped(self._layers, context, attempt)
         longest = timeout_of(type, context.job)
-        context.deadline = datetime.now(UTC) + longest if longest else None
         current = CURRENT.set(context.telling)
         try:
-            async with asyncio.timeout(longest.total_seconds() if longest else None) as limit:
-                return await wrapped(self._layers, context, attempt)()
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            context.cancel()
-            raise Failed(f"TimeoutError: it ran longer than {longest}") from error
+            return await (_timed(context, attempt, longest) if longest else attempt())
         finally:
             CURRENT.reset(current)
 
@@ -134,6 +128,18 @@ class Runner:
             delay=None if last else seconds_until_retry(backoff, job),
             meta=context.notes,
         )
+
+
+async def _timed(context: Context, attempt: Next, longest: timedelta) -> object:
+    context.deadline = datetime.now(UTC) + longest
+    try:
+        async with asyncio.timeout(longest.total_seconds()) as limit:
+            return await attempt()
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        context.cancel()
+        raise Failed(f"TimeoutError: it ran longer than {longest}") from error
 
 
 def _caught(type: JobType, context: Context) -> tuple[object, BaseException | None]:
