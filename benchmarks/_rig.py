@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quarterjack import migrate
@@ -26,6 +26,11 @@ class Rig:
     url: str
     pool: Pool
     log: Path
+    pid: int
+
+    def at(self, url: str) -> "Rig":
+        """Give the same server, with another of its databases for what is started."""
+        return replace(self, url=url)
 
     async def logging(self, on: bool) -> None:
         """Have every statement logged, or none."""
@@ -67,19 +72,21 @@ class Process:
 
 
 @asynccontextmanager
-async def rig() -> AsyncIterator[Rig]:
+async def rig(**settings: str) -> AsyncIterator[Rig]:
     """Start a server with an empty, migrated database; it is gone when the block ends."""
     with tempfile.TemporaryDirectory(prefix="quarterjack-bench-") as directory:
         os.chmod(directory, 0o755)  # noqa: S103 - the server runs as a user of its own
         data = Path(directory, "data")
-        server = Server(data, settings=SETTINGS)
+        server = Server(data, settings=SETTINGS | settings)
         await asyncio.to_thread(server.start)
         try:
             url = server.url("postgres")
             address = Address(url=url, direct_url=url, schema="public")
             await migrate.apply(address)
             async with open_pool(address, name="benchmark", size=6) as pool:
-                yield Rig(url=url, pool=pool, log=data.with_name("data.log"))
+                pid = server.running()
+                assert pid is not None
+                yield Rig(url=url, pool=pool, log=data.with_name("data.log"), pid=pid)
         finally:
             await asyncio.to_thread(server.stop, "immediate")
 
@@ -144,3 +151,46 @@ class Budgets:
         self.missed += not kept
         said = "" if budget is None else f"at most {budget:g} {unit}{'' if kept else '   MISSED'}"
         print(f"{what:<58}{value:>10.2f} {unit:<6}{said}", flush=True)
+
+
+class Table:
+    """Collects ratios, and says which keep what they must."""
+
+    def __init__(self) -> None:
+        self.rows: list[str] = []
+        self.missed = 0
+
+    def at_least(
+        self,
+        what: str,
+        ours: float,
+        theirs: float,
+        unit: str,
+        must: float,
+        aim: float | None = None,
+    ) -> None:
+        ratio = ours / theirs
+        goal = f"≥ {must:g} ×" + (f", aim {aim:g}" if aim else "")
+        self._row(
+            what,
+            f"{ours:,.0f} {unit}",
+            f"{theirs:,.0f} {unit}",
+            f"{ratio:.2f}",
+            goal,
+            ratio >= must,
+        )
+
+    def at_most(self, what: str, ours: float, unit: str, must: float, beside: str = "") -> None:
+        self._row(what, f"{ours:.2f} {unit}", beside, "", f"≤ {must:.2f} {unit}", ours <= must)
+
+    def _row(self, *cells: str | bool) -> None:
+        *said, kept = cells
+        self.missed += not kept
+        self.rows.append(f"| {' | '.join(map(str, said))} | {'yes' if kept else '**no**'} |")
+        print(self.rows[-1], flush=True)
+
+    def show(self, missing: dict[str, str]) -> None:
+        print("\n| figure | ours | other | ratio | must | kept |\n|---|---:|---:|---:|---|---|")
+        print("\n".join(self.rows))
+        for name, why in missing.items():
+            print(f"| {name} | | not installed: {why} | | | |")
