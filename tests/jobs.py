@@ -110,9 +110,3 @@ async def write_once(args: Numbered, context: Context) -> None:
     await wait_for_release(args, context)
     async with context.transaction() as connection:
         await connection.execute("INSERT INTO effects (n) VALUES ($1)", args.n)
-
-
-@job("block", max_attempts=1)
-async def block(args: Numbered) -> None:
-    """Block the event loop for as many seconds."""
-    time.sleep(args.n)  # noqa: ASYNC251 - that is the point

@@ -9,6 +9,7 @@ import pytest
 
 import quarterjack
 from quarterjack import NewJob
+from quarterjack.queries import jobs
 from tests.conftest import TestDatabase
 from tests.waiting import until
 from tests.worker.working import ended, working
@@ -92,13 +93,13 @@ async def test_a_timeout_kills_a_process_that_does_not_heed_it(
         await quarterjack.enqueue_many(
             database.pool, [marked("spin", tmp_path / "spin"), marked("heed", tmp_path / "heed")]
         )
-        jobs = await ended(database)
+        failed = await ended(database)
         await until(lambda: gone(read(tmp_path / "spin")))
         await quarterjack.enqueue_many(database.pool, [marked("compute", tmp_path / "after")])
         reused = await process_of(tmp_path / "after")
 
-    assert [job["state"] for job in jobs] == ["retryable"] * 2
-    assert all("it ran longer than 0:00:00.500000" in job["error"] for job in jobs)
+    assert [job["state"] for job in failed] == ["retryable"] * 2
+    assert all("it ran longer than 0:00:00.500000" in job["error"] for job in failed)
     assert reused == await process_of(tmp_path / "heed")
 
 
@@ -137,6 +138,21 @@ async def test_a_deploy_gives_the_job_of_a_process_back(
     )
     assert code == 0
     assert (row["state"], row["attempt"], row["errors"]) == ("available", 0, [])
+
+
+async def test_a_cancelled_job_is_stopped_by_force(database: TestDatabase, tmp_path: Path) -> None:
+    async with working(database):
+        await quarterjack.enqueue_many(
+            database.pool, [marked("compute_until_released", tmp_path / "job")]
+        )
+        pid = await process_of(tmp_path / "job")
+
+        id = await database.pool.fetchval("SELECT id FROM oban_jobs")
+        await jobs.stop(database.pool, [id])
+        [job] = await ended(database)
+        await until(lambda: gone(pid))
+
+    assert (job["state"], job["failures"]) == ("cancelled", 0)
 
 
 async def test_no_process_outlives_its_worker(database: TestDatabase, tmp_path: Path) -> None:

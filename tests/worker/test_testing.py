@@ -12,7 +12,8 @@ import asyncpg
 import pytest
 
 import quarterjack
-import tests.jobs  # noqa: F401 - it defines jobs
+import tests.handlers
+import tests.jobs
 from quarterjack import Address, NewJob, Unique
 from quarterjack.database import Pool
 from quarterjack.testing import advance, assert_enqueued, enqueued, refute_enqueued
@@ -243,3 +244,23 @@ async def test_the_documented_example_runs_in_a_project_of_its_own(tmp_path: Pat
     assert written == ["reports.py", "test_reports.py", "pyproject.toml"]
     assert process.returncode == 0, said.decode()
     assert b"3 passed" in said
+
+
+async def test_a_process_and_the_children_of_a_job_are_real(quarterjack_pool: Pool) -> None:
+    done = await perform(quarterjack_pool, "fan_out_in_process", {"n": 1})
+
+    assert done.state == "completed", done.errors
+    children = await enqueued(quarterjack_pool, "child", {"n": 1}, queue="elsewhere")
+    assert len(children) == 2
+
+
+async def test_what_a_job_logs_is_in_its_journal(quarterjack_pool: Pool) -> None:
+    done = await perform(quarterjack_pool, "tell_in_thread")
+
+    journal = await quarterjack_pool.fetchrow("SELECT * FROM qj_journals")
+    assert journal is not None
+    assert (journal["job_id"], journal["percent"]) == (done.id, 100)
+
+
+def test_a_handler_may_be_called_as_a_function() -> None:
+    assert tests.handlers.find_too_much(tests.handlers.Numbered(3)) == "xxx"

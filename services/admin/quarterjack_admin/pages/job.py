@@ -15,7 +15,7 @@ from quarterjack_admin.paging import read_number
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
 
-JOURNALS = 20
+JOURNALS = 5
 RETRIABLE = (
     JobState.SCHEDULED,
     JobState.RETRYABLE,

@@ -3,6 +3,7 @@
 It ends with its worker: when the socket closes, or by the kernel. What a handler does here, it does to itself alone.
 """
 
+import importlib
 import logging
 import os
 import queue
@@ -23,8 +24,10 @@ from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.failures import Failed, describe
 from quarterjack_worker.handlers.messages import Begin, Ended, Import, Ready, Stop, pack, receive
 from quarterjack_worker.handlers.outcomes import Outcome
-from quarterjack_worker.handlers.registry import REGISTRY, import_jobs
+from quarterjack_worker.handlers.registry import REGISTRY
 from quarterjack_worker.handlers.telling import CURRENT, Capture
+
+log = logging.getLogger(__name__)
 
 TELL_EVERY = 0.25
 OOM_SCORE = Path("/proc/self/oom_score_adj")
@@ -58,7 +61,13 @@ class Child:
         """Import, then run whatever comes; never returns."""
         first: Import = receive(self._file)
         sys.path[:] = first.path
-        import_jobs(first.modules)
+        for module in first.modules:
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                log.warning(
+                    "a process cannot import %s, so it runs no job of it: %s", module, error
+                )
         for work in (self._listen, self._tell):
             threading.Thread(target=work, daemon=True).start()
         self._send(pack(Ready()))
@@ -112,7 +121,7 @@ class Child:
             if type is None:
                 raise Failed(
                     f"UnknownWorker: a process knows no job named {begin.job.worker!r}: "
-                    "define it in a module, not inside a function"
+                    "define it at the top of a module that can be imported by its name"
                 )
             result = call(type, context)
             if isinstance(result, Outcome):
