@@ -1,0 +1,234 @@
+"""Oban for Elixir on the same tables, by what the real one (2.23) was recorded to make, to send and to do.
+
+Its statements are written here as it runs them, unfenced and over all queues.
+"""
+
+import json
+from typing import Any
+
+import pytest
+
+import quarterjack
+from quarterjack import NewJob
+from quarterjack.queries import jobs
+from tests.conftest import TestDatabase
+from tests.processes import Service, cluster
+from tests.waiting import until
+
+pytestmark = pytest.mark.newest_postgres
+COLUMNS = {
+    "id": "bigint NOT NULL nextval('oban_jobs_id_seq'::regclass)",
+    "state": "oban_job_state NOT NULL 'available'::oban_job_state",
+    "queue": "text NOT NULL 'default'::text",
+    "worker": "text NOT NULL",
+    "args": "jsonb NOT NULL '{}'::jsonb",
+    "errors": "jsonb[] NOT NULL ARRAY[]::jsonb[]",
+    "attempt": "integer NOT NULL 0",
+    "max_attempts": "integer NOT NULL 20",
+    "inserted_at": "timestamp(6) without time zone NOT NULL timezone('UTC'::text, now())",
+    "scheduled_at": "timestamp(6) without time zone NOT NULL timezone('UTC'::text, now())",
+    "attempted_at": "timestamp(6) without time zone",
+    "completed_at": "timestamp(6) without time zone",
+    "attempted_by": "text[]",
+    "discarded_at": "timestamp(6) without time zone",
+    "priority": "integer NOT NULL 0",
+    "tags": "text[] ARRAY[]::text[]",
+    "meta": "jsonb '{}'::jsonb",
+    "cancelled_at": "timestamp(6) without time zone",
+}
+CHECKS = {
+    "attempt_range",
+    "positive_max_attempts",
+    "queue_length",
+    "worker_length",
+    "non_negative_priority",
+}
+INDEXES = {
+    "oban_jobs_pkey",
+    "oban_jobs_state_queue_priority_scheduled_at_id_index",
+    "oban_jobs_args_index",
+    "oban_jobs_meta_index",
+    "oban_jobs_state_cancelled_at_index",
+    "oban_jobs_state_discarded_at_index",
+}
+STATES = ["available", "suspended", "scheduled", "executing", "retryable", "completed"]
+PRO_TABLES = {"oban_crons", "oban_workflows", "oban_queues"}
+CANCEL = """
+UPDATE oban_jobs SET state = 'cancelled', cancelled_at = timezone('UTC', now())
+WHERE id = $1 AND state NOT IN ('cancelled', 'completed', 'discarded')
+"""
+RESCUE = """
+UPDATE oban_jobs SET state = 'available'
+WHERE state = 'executing' AND attempted_at < timezone('UTC', now()) AND attempt < max_attempts
+"""
+STAGE = """
+UPDATE oban_jobs SET state = 'available'
+WHERE state IN ('scheduled', 'retryable') AND scheduled_at <= timezone('UTC', now())
+"""
+PRUNE = """
+DELETE FROM oban_jobs
+WHERE state = 'completed' AND scheduled_at < timezone('UTC', now()) - interval '60 s'
+"""
+CONFLICT = """
+SELECT id FROM oban_jobs
+WHERE state::text = ANY ('{available,scheduled,executing,retryable,completed}') AND worker = $1 AND queue = $2
+  AND args @> $3 AND args <@ $3 AND inserted_at >= timezone('UTC', now()) - interval '60 s'
+LIMIT 1
+"""
+
+
+async def test_our_install_is_obans_version_14(database: TestDatabase) -> None:
+    columns = await database.pool.fetch(
+        """
+        SELECT attname, concat_ws(
+          ' ', format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN 'NOT NULL' END,
+          pg_get_expr(adbin, adrelid)
+        ) AS definition
+        FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE attrelid = 'oban_jobs'::regclass AND attnum > 0
+        ORDER BY attnum
+        """
+    )
+    checks = await database.pool.fetch(
+        "SELECT conname FROM pg_constraint WHERE conrelid = 'oban_jobs'::regclass AND contype = 'c'"
+    )
+    indexes = await database.pool.fetch(
+        "SELECT indexname FROM pg_indexes WHERE tablename = 'oban_jobs'"
+    )
+    row = await database.row(
+        """
+        SELECT
+          obj_description('oban_jobs'::regclass) AS version,
+          enum_range(NULL::oban_job_state)::text[] AS states,
+          ARRAY(SELECT tablename::text FROM pg_tables WHERE tablename LIKE 'oban\\_%') AS tables
+        """
+    )
+
+    assert [(each["attname"], each["definition"]) for each in columns] == list(COLUMNS.items())
+    assert {each["conname"] for each in checks} == CHECKS
+    names = {each["indexname"] for each in indexes}
+    assert {name for name in names if name.startswith("oban")} == INDEXES
+    assert all(name.startswith(("oban", "qj_")) for name in names)
+    assert (row["version"], row["states"]) == ("14", [*STATES, "discarded", "cancelled"])
+    assert not set(row["tables"]) & PRO_TABLES
+
+
+async def test_our_worker_runs_what_nobody_has_rung_for(database: TestDatabase) -> None:
+    await database.pool.execute("ALTER TABLE oban_jobs DISABLE TRIGGER qj_ring")
+    async with cluster(database) as running:
+        await _worker(running, database)
+        await database.pool.execute(
+            """
+            INSERT INTO oban_jobs (worker, args, meta, tags, scheduled_at) VALUES
+              ('count', '{"n": 1}', NULL, NULL, timezone('UTC', now())),
+              ('count', '{}', '{"uniq": true, "uniq_key": "k"}', '{}', '-infinity')
+            """
+        )
+
+        await until(
+            lambda: database.pool.fetchval("SELECT bool_and(state = 'completed') FROM oban_jobs"),
+            within=3,
+        )
+
+
+async def test_its_cancel_stops_our_running_job_for_good(database: TestDatabase) -> None:
+    async with cluster(database) as running:
+        worker = await _worker(running, database)
+        id = await _run_long(database)
+
+        await database.pool.execute(CANCEL, id)
+        await _signal(database, {"action": "pkill", "job_id": id})
+        await until(lambda: _said(worker, f"job {id} wait_for_release is cancelled"))
+        await until(lambda: database.pool.fetchval("SELECT running = 0 FROM qj_producers"))
+
+    job = await jobs.find(database.pool, id)
+    assert job is not None
+    assert (job.state, job.errors) == ("cancelled", [])
+
+
+async def test_its_rescue_makes_our_late_outcome_void(database: TestDatabase) -> None:
+    async with cluster(database) as running:
+        worker = await _worker(running, database)
+        id = await _run_long(database)
+
+        await database.pool.execute(RESCUE)
+        await until(lambda: database.pool.fetchval("SELECT attempt = 2 FROM oban_jobs"))
+        await database.pool.execute("CREATE TABLE released ()")
+        await until(lambda: database.pool.fetchval("SELECT state = 'completed' FROM oban_jobs"))
+        await until(lambda: _said(worker, "was taken from this worker"))
+
+    job = await jobs.find(database.pool, id)
+    assert job is not None
+    assert (job.attempt, job.errors) == (2, [])
+
+
+async def test_its_signals_with_all_their_keys_are_obeyed(database: TestDatabase) -> None:
+    async with cluster(database) as running:
+        await _worker(running, database)
+        scale = {"action": "scale", "queue": "default", "limit": 3, "ident": "any"}
+        await _signal(database, scale | {"node": None, "local_only": False})
+        await until(lambda: database.pool.fetchval("SELECT local_limit = 3 FROM qj_producers"))
+
+        await _signal(database, scale | {"limit": 4, "ident": "Oban.elsewhere"})
+        await _signal(database, scale | {"limit": 5, "ident": "Oban.worker-1", "burst": {"x": 1}})
+        await until(lambda: database.pool.fetchval("SELECT local_limit = 5 FROM qj_producers"))
+
+
+async def test_its_leader_stages_and_prunes_beside_ours(database: TestDatabase) -> None:
+    await database.pool.execute(
+        """
+        INSERT INTO oban_peers (name, node, started_at, expires_at)
+        VALUES ('Oban', 'elixir-1', timezone('UTC', now()), timezone('UTC', now() + interval '1 hour'))
+        """
+    )
+    peer = await database.pool.fetch("SELECT * FROM oban_peers")
+    async with cluster(database) as running:
+        await running.scheduler()
+        await _worker(running, database)
+        await until(lambda: database.pool.fetchval("SELECT term > 0 FROM qj_lease"))
+        now = await database.pool.fetchval("SELECT clock_timestamp()")
+        await quarterjack.enqueue_many(
+            database.pool, [NewJob(worker="count", scheduled_at=now) for _ in range(200)]
+        )
+
+        async def settled() -> bool:
+            await database.pool.execute(STAGE)
+            await database.pool.execute(PRUNE)
+            states = await database.pool.fetch("SELECT state::text, attempt FROM oban_jobs")
+            return {(each["state"], each["attempt"]) for each in states} == {("completed", 1)}
+
+        await until(settled)
+
+    assert await database.pool.fetch("SELECT * FROM oban_peers") == peer
+    assert await database.pool.fetchval("SELECT count(*) FROM oban_leaders") == 0
+
+
+async def test_its_unique_insert_finds_our_job_whatever_the_order_of_keys(
+    database: TestDatabase,
+) -> None:
+    made = await quarterjack.enqueue(database.pool, "w", {"a": 1, "b": [1, 2]})
+
+    found = await database.pool.fetchval(CONFLICT, "w", "default", {"b": [2, 1, 1], "a": 1.0})
+    assert found == made.id
+    assert await database.pool.fetchval(CONFLICT, "w", "default", {"a": 1}) is None
+
+
+async def _worker(running: Any, database: TestDatabase) -> Service:
+    worker: Service = await running.worker(import_="tests.jobs", queues="default=5")
+    await until(lambda: database.pool.fetchval("SELECT count(*) = 1 FROM oban_producers"))
+    return worker
+
+
+async def _run_long(database: TestDatabase) -> int:
+    made = await quarterjack.enqueue(database.pool, "wait_for_release")
+    await until(lambda: database.pool.fetchval("SELECT state = 'executing' FROM oban_jobs"))
+    assert made.id is not None
+    return made.id
+
+
+async def _signal(database: TestDatabase, message: dict[str, Any]) -> None:
+    await database.pool.execute("SELECT pg_notify('public.oban_signal', $1)", json.dumps(message))
+
+
+async def _said(service: Service, text: str) -> bool:
+    return any(text in line for line in service.lines)
