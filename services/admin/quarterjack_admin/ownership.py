@@ -11,6 +11,7 @@ from quarterjack.queries.managed import Managed
 from quarterjack.queries.schedules import Version
 from quarterjack.redaction import redact
 from quarterjack_admin.forms import LABELS
+from quarterjack_admin.words import in_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,4 @@ def _difference(found: Drift, hidden: Sequence[str]) -> Difference:
 
 
 def _shown(field: str, value: Any, hidden: Sequence[str]) -> str:
-    if value in (None, "", [], {}):
-        return "none"
-    shown = redact(value, hidden if field == "args" else ())
-    return ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown)
+    return in_line(redact(value, hidden if field == "args" else ()))

@@ -82,6 +82,15 @@ def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
+def in_line(value: Any) -> str:
+    """Give a value of any kind within a sentence."""
+    if value in (None, "", [], {}):
+        return "none"
+    if isinstance(value, list):
+        return ", ".join(map(in_line, value))
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+
+
 def icon(state: str) -> str:
     return ICONS.get(JobState(state), "circle")
 

@@ -17,7 +17,7 @@ from quarterjack_admin.paging import Page, read_number
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.preview import preview
 from quarterjack_admin.render import look_around, page
-from quarterjack_admin.words import clock
+from quarterjack_admin.words import clock, in_line
 
 PAGE = 20
 BACKFILLS = 5
@@ -111,13 +111,11 @@ def _changes(versions: list[schedules.Version]) -> list[dict[str, Any]]:
     return changes[:CHANGES]
 
 
-def _shown(name: str, value: Any) -> Any:
+def _shown(name: str, value: Any) -> str:
     """Give a value of a version for a person: times in UTC, no secrets."""
     if name.endswith("_at") and isinstance(value, str):
         return clock(datetime.fromisoformat(value), datetime.fromtimestamp(0, UTC))
-    if isinstance(value, list):
-        return ", ".join(map(str, redact(value))) or "none"
-    return redact(value)
+    return in_line(redact(value))
 
 
 ROUTES = [web.get("/schedules/{name}", show)]
