@@ -25,6 +25,10 @@ SELECT 'count', state, 'sums', '{"cron_name": "nightly", "trigger": "schedule"}'
   CASE WHEN state = 'discarded' THEN now() END, '{"n": 1}',
   '{"{\\"attempt\\": 1, \\"error\\": \\"Boom: x\\\\nmore\\"}"}'
 FROM unnest(enum_range(NULL::oban_job_state)) AS state;
+INSERT INTO qj_journals (job_id, attempted_at, attempt, percent, message, lines)
+SELECT id, attempted_at AT TIME ZONE 'UTC', attempt, 12.5, 'star 1 of 8',
+  jsonb_build_array(jsonb_build_object('at', now(), 'level', 'info', 'text', 'a long word: ' || repeat('x', 400)))
+FROM oban_jobs WHERE state = 'executing';
 INSERT INTO qj_ticks (schedule_id, tick_at, outcome, reason, version)
 SELECT id, now() - interval '1 day', 'skipped_overlap', 'job 1 had not ended', 1 FROM qj_schedules;
 INSERT INTO qj_peers (uuid, node, pid, version, started_at, heartbeat_at)
@@ -34,9 +38,9 @@ VALUES (gen_random_uuid(), 'Oban', 'worker-1', 8, '0.1.0', 'sums', 10, 3);
 INSERT INTO qj_terms (term, holder, node, acquired_at) VALUES (1, gen_random_uuid(), 'scheduler-1', now());
 """
 PAGES = (
-    *("/schedules", "/schedules/nightly", "/schedules/paused", "/schedules/broken", "/jobs", "/jobs/5", "/cluster"),
+    *("/schedules", "/schedules/nightly", "/schedules/paused", "/schedules/broken", "/jobs", "/jobs/4", "/jobs/5"),
     *("/schedules/nightly/edit", "/schedules/nightly/run", "/schedules/nightly/pause", "/schedules/nightly/delete"),
-    *("/catalogue", "/catalogue/run?worker=count", "/freeze", "/new-schedule", "/account", "/nowhere"),
+    *("/catalogue", "/catalogue/run?worker=count", "/freeze", "/new-schedule", "/account", "/nowhere", "/cluster"),
     *("/schedules?q=nothing", "/schedules/nightly/backfill", "/schedules/nightly/backfill?from=x&to="),
 )  # fmt: skip
 
@@ -95,6 +99,16 @@ async def test_an_open_trace_stays_open_while_the_job_ends(admin: Admin) -> None
 
         await expect(page.locator("h1")).to_contain_text("completed")
         await expect(page.locator(".trace").first).to_be_visible()
+
+
+async def test_progress_moves_on_an_open_page(admin: Admin) -> None:
+    await admin.database.pool.execute(SEED)
+    async with visit(admin) as page:
+        await page.goto(f"{admin.origin}/jobs/4")
+        await expect(page.locator(".reach")).to_contain_text("12.5 % star 1 of 8")
+        await admin.database.pool.execute("UPDATE qj_journals SET percent = 80, message = NULL")
+
+        await expect(page.locator(".reach")).to_have_text("80.0 %")
 
 
 async def test_the_preview_follows_the_typing(admin: Admin) -> None:
