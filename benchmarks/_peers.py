@@ -10,6 +10,9 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from tests.interop.environment import oban_python  # noqa: E402 - it is found by the line above
+
 PEERS = ROOT / ".tools" / "peers"
 PROGRAMS = ROOT / "benchmarks" / "engines"
 OBAN_JOBS = "SELECT NOT EXISTS (SELECT FROM oban_jobs WHERE state IN ('available', 'executing'))"
@@ -99,10 +102,9 @@ def _procrastinate() -> Engine:
 
 
 def _oban() -> Engine:
-    packages = ("oban==0.7.0", "psycopg-binary", "uvloop", "orjson")
     return Engine(
         name="oban-py",
-        program=_python("oban", _newer_python(), *packages),
+        program=(str(oban_python()), str(PROGRAMS / "run_oban.py")),
         ended=OBAN_JOBS,
         best=(100,),
         ten=(10,),
@@ -137,18 +139,6 @@ PEER: dict[str, Callable[[], Engine]] = {
     "pg-boss": _pg_boss,
     "graphile-worker": _graphile,
 }
-
-
-def _newer_python() -> str:
-    """Find the Python of 3.12 or later that oban-py needs."""
-    names = [f"python3.{minor}" for minor in (14, 13, 12)]
-    own = [
-        str(path) for name in names for path in Path.home().glob(f".pyenv/versions/*/bin/{name}")
-    ]
-    for candidate in (*own, *filter(None, map(shutil.which, names))):
-        if subprocess.run([candidate, "-c", ""], capture_output=True).returncode == 0:
-            return candidate
-    raise LookupError("it needs Python 3.12 or later, which is not here")
 
 
 def _python(name: str, interpreter: str, *packages: str) -> tuple[str, ...]:

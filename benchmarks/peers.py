@@ -2,10 +2,9 @@
 
 Two replicas of each scheduler, five entries on `* * * * *`, each system with a database of its own on one server.
 Rounds: undisturbed; the leader killed (kill -9) 2 s before each minute; the leader stopped (SIGSTOP) 2 s before each
-minute, for 40 s. A replica that was killed is started again at once. Needs oban-py in an environment of its own:
+minute, for 40 s. A replica that was killed is started again at once.
 
-    python3.13 -m venv ENV && ENV/bin/pip install oban==0.7.0
-    ./dev bench peers ENV/bin/python [minutes of each round, default 5]
+    ./dev bench peers [minutes of each round, default 5]
 """
 
 import asyncio
@@ -26,6 +25,9 @@ from quarterjack.database import Address
 from quarterjack_local.postgres import Server, find_binaries
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from tests.interop.environment import oban_python  # noqa: E402 - it is found by the line above
+
 ENTRIES, REPLICAS, MINUTE = 5, 2, 60.0
 BEFORE, STOPPED_FOR = 2.0, 40.0
 SCHEDULES = """
@@ -162,6 +164,4 @@ async def report(systems: list[System], minutes: int) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5))
+    asyncio.run(main(str(oban_python()), int(sys.argv[1]) if len(sys.argv) > 1 else 5))

@@ -109,7 +109,7 @@ class Met:
                 _be(int, *data)
             else:
                 _be(int, element["value"]["size"], *map(int, data), *data.values())
-        self.metrics += message["metrics"]
+        self.metrics += [{**element, "node": message["node"]} for element in message["metrics"]]
 
 
 def parse_as_elixir(expression: str) -> list[set[int]]:

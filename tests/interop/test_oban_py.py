@@ -10,7 +10,7 @@ import pytest
 
 import quarterjack
 from quarterjack import JobState, NewJob
-from quarterjack.queries import jobs
+from quarterjack.queries import jobs, runs
 from tests.conftest import TestDatabase
 from tests.interop.oban_py import SERVING, oban_py
 from tests.processes import Service, cluster
@@ -170,6 +170,27 @@ async def test_its_signals_steer_our_queues(shared: TestDatabase) -> None:
         await until(lambda: settled("other", True, 2))
         await node.ask("resume_all_queues")
         await until(lambda: settled("other", False, 2))
+
+
+async def test_our_signals_steer_its_queues(shared: TestDatabase) -> None:
+    async with oban_py(shared, **SERVING) as node:
+
+        async def stands(paused: bool, limit: int) -> bool:
+            check = await node.ask("check", queue="py")
+            return bool((check["paused"], check["limit"]) == (paused, limit))
+
+        async def signal(**message: object) -> None:
+            await runs.signal(shared.pool, json.dumps(message))
+
+        await signal(action="pause", queue="py", ident="any")
+        await until(lambda: stands(True, 5))
+        await signal(action="resume", queue="py", ident="Oban.another")
+        await signal(action="scale", queue="py", limit=2, ident="Oban.py-1")
+        await until(lambda: stands(True, 2))
+        made = await quarterjack.enqueue(shared.pool, "oban_node.Echo", queue="py")
+        await signal(action="resume", queue="*", ident="any")
+        await until(lambda: stands(False, 2))
+        await until(lambda: _state(shared, made.id or 0, "completed"))
 
 
 async def test_it_stops_and_starts_our_queues_and_no_others(shared: TestDatabase) -> None:

@@ -35,9 +35,10 @@ class Web:
     met: Met
     harmed: list[str]
 
-    async def share(self) -> None:
-        """Send what Met shares."""
+    async def shows(self) -> bool:
+        """Send what Met shares, and say whether it shows a queue; who had just connected may have missed it."""
         await self.say("cronitor", SHARED)
+        return bool(self.met.checks)
 
     async def say(self, channel: str, message: dict[str, Any]) -> None:
         await self.connection.execute(
@@ -70,7 +71,7 @@ async def serving(database: TestDatabase) -> AsyncIterator[Cluster]:
     async with cluster(database) as running:
         await running.scheduler()
         await running.worker(import_="tests.jobs", queues="default=5,other=2")
-        await until(lambda: database.pool.fetchval("SELECT count(*) = 2 FROM oban_producers"))
+        await until(lambda: database.pool.fetchval("SELECT count(*) = 2 FROM qj_producers"))
         await until(lambda: database.pool.fetchval("SELECT term > 0 FROM qj_lease"))
         yield running
 
@@ -88,11 +89,15 @@ async def test_web_shows_queues_counts_and_crons(database: TestDatabase) -> None
                 "SELECT count(*) = 1 FROM oban_jobs WHERE state = 'executing'"
             )
         )
-        await shown.share()
 
         async def complete() -> bool:
             met = shown.met
-            return len(met.checks) == 2 and bool(met.crontab()) and len(met.counts()) >= 2
+            return (
+                await shown.shows()
+                and len(met.checks) == 2
+                and bool(met.crontab())
+                and len(met.counts()) >= 2
+            )
 
         await until(complete)
         await quarterjack.enqueue(database.pool, "snooze", queue="other")
@@ -120,15 +125,13 @@ async def test_nothing_is_told_before_a_web_is_heard(database: TestDatabase) -> 
         assert shown.met.checks == {}
         assert shown.met.metrics == []
 
-        await shown.share()
-        await until(lambda: _checks(shown.met))
+        await until(shown.shows)
 
 
 async def test_counts_are_left_to_a_leader_that_counts(database: TestDatabase) -> None:
     async with serving(database), web(database) as shown:
         await quarterjack.enqueue(database.pool, "wait_for_release")
-        await shown.share()
-        await until(lambda: _checks(shown.met))
+        await until(shown.shows)
 
         async def counted() -> bool:
             counts = {
@@ -143,12 +146,27 @@ async def test_counts_are_left_to_a_leader_that_counts(database: TestDatabase) -
         assert set(shown.met.counts()) == {("completed", "elixir")}
 
 
+async def test_counts_are_left_to_oban_py(database: TestDatabase) -> None:
+    counting = {"queues": {"py": 1}, "leadership": True, "metrics": {"interval": 0.1}}
+    async with oban_py(database, **counting), serving(database), web(database) as shown:
+        await quarterjack.enqueue(database.pool, "wait_for_release")
+        await until(shown.shows)
+
+        async def counted() -> bool:
+            return len([each for each in shown.met.metrics if each["node"] == "py-1"]) > 80
+
+        await until(counted, within=20)
+
+        nodes = {each["node"] for each in shown.met.metrics if each["series"] == "full_count"}
+        assert nodes == {"py-1"}
+        assert ("py-1", "Oban", "py") in shown.met.checks
+
+
 async def test_a_stopped_queue_is_shown_no_more_and_a_paused_one_as_paused(
     database: TestDatabase,
 ) -> None:
     async with serving(database), web(database) as shown:
-        await shown.share()
-        await until(lambda: _checks(shown.met))
+        await until(shown.shows)
         await shown.say("signal", {"action": "stop", "queue": "other", "ident": "any"})
         await shown.say("signal", {"action": "pause", "queue": "default", "ident": "any"})
 
@@ -157,7 +175,7 @@ async def test_a_stopped_queue_is_shown_no_more_and_a_paused_one_as_paused(
 
         await until(paused)
         shown.met.checks.clear()
-        await until(lambda: _checks(shown.met))
+        await until(shown.shows)
 
     assert [queue for _, _, queue in shown.met.checks] == ["default"]
 
@@ -166,8 +184,7 @@ async def test_oban_py_reads_what_is_told(database: TestDatabase) -> None:
     await add_schedule(database.pool, "nightly", cron="0 3 * * *", worker="count")
     async with oban_py(database) as node, serving(database), web(database) as shown:
         await quarterjack.enqueue(database.pool, "count")
-        await shown.share()
-        await until(lambda: _checks(shown.met))
+        await until(shown.shows)
 
         async def heard() -> set[str]:
             messages = await node.ask("heard")
@@ -175,10 +192,6 @@ async def test_oban_py_reads_what_is_told(database: TestDatabase) -> None:
             return channels if {"gossip", "cronitor", "metrics", "insert"} <= channels else set()
 
         await until(heard)
-
-
-async def _checks(met: Met) -> bool:
-    return bool(met.checks)
 
 
 async def _executed(met: Met, worker: str) -> bool:
