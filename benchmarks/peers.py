@@ -2,7 +2,8 @@
 
 Two replicas of each scheduler, five entries on `* * * * *`, each system with a database of its own on one server.
 Rounds: undisturbed; the leader killed (kill -9) 2 s before each minute; the leader stopped (SIGSTOP) 2 s before each
-minute, for 40 s. A replica that was killed is started again at once.
+minute, for 40 s; both replicas killed then and started 10 s later, as when a deploy replaces all at once; the server
+crashed (immediate) then and started 5 s later. A replica that was killed, or has ended, is started again.
 
     ./dev bench peers [minutes of each round, default 5]
 """
@@ -29,7 +30,8 @@ sys.path.insert(0, str(HERE.parent))
 from tests.interop.environment import oban_python  # noqa: E402 - it is found by the line above
 
 ENTRIES, REPLICAS, MINUTE = 5, 2, 60.0
-BEFORE, STOPPED_FOR = 2.0, 40.0
+BEFORE, STOPPED_FOR, AWAY, CRASHED = 2.0, 40.0, 10.0, 5.0
+FAULTS = ("nothing", "kill_leader", "stop_leader", "replace_all", "crash_server")
 SCHEDULES = """
 INSERT INTO qj_schedules (name, worker, cron, queue, overlap)
 SELECT 'every_' || n, 'w', '* * * * *', 'unworked', 'allow' FROM generate_series(1, $1) AS n
@@ -50,6 +52,8 @@ class System:
     url: str
     command: Callable[[str], list[str]]
     leader: str
+    server: Server
+    crashing: asyncio.Lock
     running: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     async def start(self, node: str) -> None:
@@ -79,6 +83,27 @@ class System:
             self.running[node].send_signal(signal.SIGSTOP)
             await asyncio.sleep(STOPPED_FOR)
             self.running[node].send_signal(signal.SIGCONT)
+
+    async def replace_all(self) -> None:
+        for process in self.running.values():
+            process.kill()
+            await process.wait()
+        await asyncio.sleep(AWAY)
+        for node in list(self.running):
+            await self.start(node)
+
+    async def crash_server(self) -> None:
+        """Crash the server, which all systems share: the first to come does it."""
+        if not self.crashing.locked():
+            async with self.crashing:
+                await asyncio.to_thread(self.server.stop, "immediate")
+                await asyncio.sleep(CRASHED)
+                await asyncio.to_thread(self.server.start)
+        async with self.crashing:
+            await asyncio.sleep(CRASHED)
+        for node, process in list(self.running.items()):
+            if process.returncode is not None:
+                await self.start(node)
 
     async def nothing(self) -> None:
         """Leave it undisturbed."""
@@ -138,10 +163,13 @@ async def main(python: str, minutes: int) -> None:
         connection = await asyncpg.connect(ours)
         await connection.execute(SCHEDULES, ENTRIES)
         await connection.close()
+        crashing = asyncio.Lock()
+        scheduler = [sys.executable, "-m", "quarterjack_scheduler"]
+        replica = [python, str(HERE / "_oban_replica.py"), theirs]
         systems = [
-            System("quarterjack", ours, lambda _: [sys.executable, "-m", "quarterjack_scheduler"], OURS),
-            System("oban-py", theirs, lambda node: [python, str(HERE / "_oban_replica.py"), theirs, node], THEIRS),
-        ]  # fmt: skip
+            System("quarterjack", ours, lambda _: scheduler, OURS, server, crashing),
+            System("oban-py", theirs, lambda node: [*replica, node], THEIRS, server, crashing),
+        ]
         try:
             for system in systems:
                 for number in range(REPLICAS):
@@ -155,7 +183,7 @@ async def main(python: str, minutes: int) -> None:
 
 async def report(systems: list[System], minutes: int) -> None:
     print("| fault | system | ticks due | missing | doubled |\n|---|---|---:|---:|---:|")
-    for fault in ("nothing", "kill_leader", "stop_leader"):
+    for fault in FAULTS:
         start = (now() // MINUTE + 2) * MINUTE
         rounds = [round_of(system, fault, start, minutes) for system in systems]
         for system, found in zip(systems, await asyncio.gather(*rounds), strict=True):

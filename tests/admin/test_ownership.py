@@ -51,7 +51,7 @@ async def test_drift_is_shown_with_version_and_author(admin: Admin) -> None:
     assert "This schedule is managed by a file (deploy.yaml) and differs from it." in shown.text
     assert "Cron: 30 2 * * * there, 0 5 * * * here since version 2 by bob" in shown.text
     assert "Timeout: none there, 1h 30m here since version 3 by ana" in shown.text
-    assert "Arguments: {\"token\": \"•••• hidden\"} there" in shown.text
+    assert 'Arguments: {"token": "•••• hidden"} there' in shown.text
     assert "s3cr3t" not in listed.html + shown.html
     assert "/schedules/nightly/restore?version=1" in shown.html
 
