@@ -20,6 +20,7 @@ from quarterjack.testing import advance, assert_enqueued, enqueued, refute_enque
 from quarterjack_worker import Context, job
 from quarterjack_worker.testing import drain, perform, perform_job
 from tests.documents import write_files
+from tests.waiting import until
 
 HOUR = timedelta(hours=1)
 
@@ -87,6 +88,21 @@ async def test_effects_commit_with_the_completion(quarterjack_pool: Pool) -> Non
 
     assert done.state == "completed"
     assert await quarterjack_pool.fetchval("SELECT n FROM effects") == 7
+
+
+async def test_a_test_that_is_cancelled_is_no_failure_of_its_job(quarterjack_pool: Pool) -> None:
+    running = asyncio.create_task(perform(quarterjack_pool, "wait_for_release"))
+    await until(
+        lambda: quarterjack_pool.fetchval(
+            "SELECT count(*) = 1 FROM oban_jobs WHERE state = 'executing'"
+        )
+    )
+
+    running.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await quarterjack_pool.fetchval("SELECT errors FROM oban_jobs") == []
 
 
 async def test_only_a_waiting_job_is_run(quarterjack_pool: Pool) -> None:

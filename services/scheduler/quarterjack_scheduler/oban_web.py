@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from quarterjack import channels, cron, oban_web
+from quarterjack.client import encode_object
 from quarterjack.database import Connection
+from quarterjack.errors import JobInvalid
 from quarterjack.model import JobState
 from quarterjack.oban_web import Audience, Entry, Told
 from quarterjack.queries import notifications
@@ -88,11 +90,12 @@ class Counts:
 
 
 async def _entries(db: Connection) -> list[Entry]:
+    """Give the schedules that can be read; what is wrong with the others is said on their own pages."""
     entries = []
     for row in await queries.crontab(db, limit=CRONTAB_LIMIT):
         try:
-            read = cron.read(row.pop("cron"), row["name"])
-        except cron.CronError:
+            encode_object("args", row["args"])
+            entries.append(Entry(**row | {"cron": cron.read(row["cron"], row["name"])}))
+        except (cron.CronError, JobInvalid):
             continue
-        entries.append(Entry(**row, cron=read))
     return entries

@@ -5,7 +5,7 @@ The pool is one of `quarterjack.open_pool`. `quarterjack.testing` looks at what 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +16,7 @@ from quarterjack.database import Pool
 from quarterjack.model import Job
 from quarterjack.oban_web import NAME
 from quarterjack.queries import claims, jobs, producers, testing, upkeep
+from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Want
 from quarterjack.queries.producers import Producing
 from quarterjack.telemetry import Telemetry
@@ -104,9 +105,9 @@ class _Worker:
         self._acker = Acker(pool, Telemetry("quarterjack-worker", NODE))
 
     async def run(self, job: Job) -> Job:
-        """Run a claimed job to its ack, in a task of its own as cancelling a test is no failure of the job."""
+        """Run a claimed job to its ack."""
         context = self._runner.begin(job)
-        ack = await asyncio.create_task(self._runner.run(context))
+        ack = await _uncancelled(self._runner.run(context))
         if ack is not None:
             self._acker.add(ack, children=context.children)
             await self._acker.flush()
@@ -137,6 +138,18 @@ async def _worker(pool: Pool, queue: str) -> AsyncIterator[_Worker]:
             root.removeHandler(capture)
             await processes.close()
             await producers.leave(pool, uuids=[worker.producer])
+
+
+async def _uncancelled(attempt: Coroutine[Any, Any, Ack | None]) -> Ack | None:
+    """Run an attempt in a task of its own: it would take the cancellation of a test for a failure of its job."""
+    task = asyncio.create_task(attempt)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait({task})
+        raise
+    return await task
 
 
 def _nonce() -> str:
