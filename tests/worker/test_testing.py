@@ -259,7 +259,7 @@ async def test_the_documented_example_runs_in_a_project_of_its_own(tmp_path: Pat
 
     assert written == ["reports.py", "test_reports.py", "pyproject.toml"]
     assert process.returncode == 0, said.decode()
-    assert b"3 passed" in said
+    assert b"4 passed" in said
 
 
 async def test_a_process_and_the_children_of_a_job_are_real(quarterjack_pool: Pool) -> None:
