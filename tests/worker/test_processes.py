@@ -86,6 +86,22 @@ async def test_processes_are_used_again(database: TestDatabase, tmp_path: Path) 
     assert worker.pid not in pids
 
 
+async def test_a_process_that_died_while_it_waited_costs_no_job_an_attempt(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    async with working(database):
+        await quarterjack.enqueue_many(database.pool, [marked("compute", tmp_path / "before")])
+        await ended(database)
+        pid = read(tmp_path / "before")
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: gone(pid))
+
+        await quarterjack.enqueue_many(database.pool, [marked("compute", tmp_path / "after")])
+        both = await ended(database)
+
+    assert [(job["state"], job["failures"]) for job in both] == [("completed", 0)] * 2
+
+
 async def test_a_timeout_kills_a_process_that_does_not_heed_it(
     database: TestDatabase, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 It ends with its worker: when the socket closes, or by the kernel. What a handler does here, it does to itself alone.
 """
 
+import faulthandler
 import importlib
 import logging
 import os
@@ -37,6 +38,7 @@ def main() -> None:
     """Serve the socket that was handed over, until it closes."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # they are meant for the worker, which lets jobs end
+    faulthandler.enable()
     die_with_parent()
     with suppress(OSError):
         OOM_SCORE.write_text("500")  # if memory runs out, better this one job than its worker

@@ -107,7 +107,7 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None
+        return self._process.returncode is None and not self._reader.at_eof()
 
     async def run(self, context: Context) -> object:
         """Run a job: what its handler returned. Failed if it failed, or the process died of it."""
