@@ -81,6 +81,12 @@ async def test_args_are_checked(quarterjack_pool: Pool) -> None:
     assert "n: Input should be a valid integer" in done.errors[0]["error"]
 
 
+async def test_a_job_is_named_by_its_handler_with_args_of_its_type(quarterjack_pool: Pool) -> None:
+    done = await perform(quarterjack_pool, tests.jobs.count, tests.jobs.Numbered(n=7))
+
+    assert (done.worker, done.args, done.state) == ("count", {"n": 7}, "completed")
+
+
 async def test_effects_commit_with_the_completion(quarterjack_pool: Pool) -> None:
     await quarterjack_pool.execute("CREATE TABLE effects (n int); CREATE TABLE released ()")
 

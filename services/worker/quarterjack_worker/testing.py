@@ -5,7 +5,7 @@ The pool is one of `quarterjack.open_pool`. `quarterjack.testing` looks at what 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,7 +23,7 @@ from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.handlers.middleware import MIDDLEWARE
 from quarterjack_worker.handlers.processes import Processes
-from quarterjack_worker.handlers.registry import REGISTRY
+from quarterjack_worker.handlers.registry import REGISTRY, new_job, type_of
 from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.handlers.telling import Capture
 from quarterjack_worker.journals import Journals
@@ -31,18 +31,20 @@ from quarterjack_worker.journals import Journals
 NODE = "testing"
 
 
-async def perform(pool: Pool, worker: str, args: Mapping[str, Any] | None = None) -> Job:
-    """Enqueue a job as its type says and run it: the job as it is afterwards.
+async def perform(pool: Pool, job: str | Callable[..., Any], args: object = None) -> Job:
+    """Enqueue a job as its type says, by its handler or name, and run it: the job as it is afterwards.
 
-    A failure is the job's: see `state` and `errors`. LookupError if no imported module defines it.
+    A failure is the job's: see `state` and `errors`. Args that are an object are taken as they are, so that a
+    test can give wrong ones. LookupError if no imported module defines the job.
     """
-    type = REGISTRY.get(worker)
+    type = REGISTRY.get(job) if isinstance(job, str) else type_of(job)
     if type is None:
-        raise LookupError(f"no job is named {worker!r}: import the module that defines it")
+        raise LookupError(f"no job is named {job!r}: import the module that defines it")
+    plain = args if args is None or isinstance(args, Mapping) else new_job(job, args).args
     made = await enqueue(
         pool,
-        worker,
-        args,
+        type.name,
+        plain,
         queue=type.queue,
         priority=type.priority,
         max_attempts=type.max_attempts,

@@ -78,7 +78,7 @@ def new_job(job: str | Callable[..., Any], args: object = None, **options: Any) 
     Args may be of the handler's own type; JobInvalid names the fields that do not fit. A name that this
     process does not know is another program's, and has no defaults.
     """
-    type = REGISTRY.get(job) if isinstance(job, str) else _type_of(job)
+    type = REGISTRY.get(job) if isinstance(job, str) else type_of(job)
     given = {} if args is None else args
     if type is None:
         return NewJob(worker=str(job), args=_object(given), **options)
@@ -91,6 +91,14 @@ def new_job(job: str | Callable[..., Any], args: object = None, **options: Any) 
         "unique": type.unique,
     }
     return NewJob(worker=type.name, args=plain, **{**defaults, **options})
+
+
+def type_of(handler: Callable[..., Any]) -> JobType:
+    """Give the type of a handler; JobInvalid if it is none."""
+    for type in REGISTRY.values():
+        if type.handler is handler:
+            return type
+    raise JobInvalid(f"{handler!r:.80} is no job: decorate it with @job, or give a name")
 
 
 def import_jobs(modules: Sequence[str]) -> None:
@@ -143,13 +151,6 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
         args=args_type(where, handler, parameters),
         **options,
     )
-
-
-def _type_of(handler: Callable[..., Any]) -> JobType:
-    for type in REGISTRY.values():
-        if type.handler is handler:
-            return type
-    raise JobInvalid(f"{handler!r:.80} is no job: decorate it with @job, or give a name")
 
 
 def _plain(type: JobType, args: object) -> Mapping[str, Any]:
