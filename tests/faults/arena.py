@@ -5,7 +5,7 @@ import random
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -81,12 +81,16 @@ class Arena:
     troubles: list[Trouble] = field(default_factory=list)
     idle: list[float] = field(default_factory=list)
 
-    async def start(self, name: str, *, module: str = SCHEDULER, **env: str) -> Replica:
+    async def start(
+        self, name: str, *, module: str = SCHEDULER, arguments: Sequence[str] = (), **env: str
+    ) -> Replica:
         """Start a replica behind a proxy; it takes a moment, and so will whoever must take over to it."""
         proxy, address = await self.stack.enter_async_context(
             proxied(self.database.address, self.dice)
         )
-        service = await self.running.start(name, module, env={"DATABASE_URL": address.url, **env})
+        service = await self.running.start(
+            name, module, *arguments, env={"DATABASE_URL": address.url, **env}
+        )
         self.replicas[name] = Replica(name, service, proxy)
         self.diary.note("start", node=name)
         return self.replicas[name]

@@ -38,7 +38,8 @@ CREATE TRIGGER fault_note AFTER INSERT OR UPDATE ON qj_schedules FOR EACH ROW EX
 
 CREATE TABLE fault_steps (
   n bigserial PRIMARY KEY, job_id bigint, before text, after text,
-  attempts_before integer, attempts_after integer, max_attempts integer
+  attempts_before integer, attempts_after integer, max_attempts integer,
+  at float DEFAULT extract(epoch FROM clock_timestamp())
 );
 CREATE FUNCTION fault_note_step() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
