@@ -12,7 +12,7 @@ from quarterjack import NewJob
 from quarterjack.queries import jobs
 from tests.conftest import TestDatabase
 from tests.waiting import until
-from tests.worker.working import ended, working
+from tests.worker.working import ended, said, working
 
 pytestmark = pytest.mark.newest_postgres
 
@@ -154,6 +154,25 @@ async def test_a_deploy_gives_the_job_of_a_process_back(
     )
     assert code == 0
     assert (row["state"], row["attempt"], row["errors"]) == ("available", 0, [])
+
+
+async def test_a_deploy_lets_a_process_finish_within_the_grace(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    async with working(database) as (running, worker):
+        await quarterjack.enqueue_many(
+            database.pool, [marked("compute_until_released", tmp_path / "job")]
+        )
+        await process_of(tmp_path / "job")
+        await running.signal_session(worker, signal.SIGTERM)
+        await until(lambda: said(worker, "draining: 1 jobs"))
+
+        (tmp_path / "released").touch()
+        async with asyncio.timeout(20):
+            await worker.process.wait()
+
+    row = await database.row("SELECT state::text, attempt FROM oban_jobs")
+    assert (row["state"], row["attempt"]) == ("completed", 1)
 
 
 async def test_a_cancelled_job_is_stopped_by_force(database: TestDatabase, tmp_path: Path) -> None:
