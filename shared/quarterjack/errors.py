@@ -2,7 +2,7 @@
 
 QuarterjackError
  ├─ SchemaOutdated     the database lacks a migration this release needs
- ├─ SchemaUnknown      the database was migrated by a newer release, or a migration file was edited
+ ├─ SchemaUnknown      the database was migrated by another line of releases, or a migration file was edited
  ├─ SettingInvalid     an environment variable or option has a value that cannot be used
  └─ JobInvalid         a job cannot be enqueued as asked
 """

@@ -106,17 +106,29 @@ async def check(db: Database) -> None:
 
 
 def _refuse_foreign(applied: dict[str, str]) -> None:
+    """Refuse what another line of releases applied; a newer release of this one keeps us able to run."""
     known = {migration.name: migration.digest for migration in shipped(OPTIONAL)}
-    if newer := sorted(set(applied) - set(known)):
+    newest = {_set_of(name): name for name in sorted(known)}
+    unknown = sorted(set(applied) - set(known))
+    if foreign := [name for name in unknown if name < newest.get(_set_of(name), "")]:
         raise SchemaUnknown(
-            f"the database was migrated by a newer release ({', '.join(newer)}): "
-            "run that release, or restore the database it was taken from"
+            f"the database has {', '.join(foreign)}, which this release does not know and which is older than "
+            f"its newest, {newest['']}: it belongs to another line of releases; run one of those"
         )
-    if edited := sorted(name for name in applied if applied[name] != known[name]):
+    if unknown:
+        log.warning(
+            "the database was migrated by a newer release (%s); this one runs on it until it is replaced",
+            ", ".join(unknown),
+        )
+    if edited := sorted(name for name in known if applied.get(name, known[name]) != known[name]):
         raise SchemaUnknown(
             f"{', '.join(edited)} changed after it was applied: restore the file as it was released "
             "and put the change into a new migration"
         )
+
+
+def _set_of(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
 async def _run(connection: "asyncpg.Connection[asyncpg.Record]", migration: Migration) -> None:

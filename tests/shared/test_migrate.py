@@ -128,14 +128,26 @@ async def test_a_missing_migration_is_named(database: TestDatabase) -> None:
         await migrate.check(database.pool)
 
 
-async def test_a_newer_database_is_refused(database: TestDatabase) -> None:
-    await database.pool.execute(
-        "INSERT INTO qj_migrations (name, digest) VALUES ('9999_later', 'x')"
-    )
+@pytest.mark.parametrize("later", ["9999_later", "telemetry/9999_later", "other/0001_later"])
+async def test_a_newer_release_lets_this_one_run(
+    database: TestDatabase, later: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While a deploy rolls, and after it was taken back."""
+    await database.pool.execute("INSERT INTO qj_migrations (name, digest) VALUES ($1, 'x')", later)
 
-    with pytest.raises(SchemaUnknown, match="newer release"):
+    await migrate.check(database.pool)
+
+    assert await migrate.apply(database.address) == []
+    assert f"migrated by a newer release ({later})" in caplog.text
+
+
+@pytest.mark.parametrize("other", ["0001_other", "telemetry/0001_other"])
+async def test_another_line_of_releases_is_refused(database: TestDatabase, other: str) -> None:
+    await database.pool.execute("INSERT INTO qj_migrations (name, digest) VALUES ($1, 'x')", other)
+
+    with pytest.raises(SchemaUnknown, match=f"{other}.*another line of releases"):
         await migrate.check(database.pool)
-    with pytest.raises(SchemaUnknown, match="newer release"):
+    with pytest.raises(SchemaUnknown, match="another line of releases"):
         await migrate.apply(database.address)
 
 
