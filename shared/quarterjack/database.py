@@ -206,6 +206,8 @@ def read_json(text: str) -> Any:
 
     Another program may have written it, and one unreadable row must not spoil the others of a reply.
     """
+    if text == "{}":
+        return {}
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -14,6 +14,7 @@ from quarterjack.queries import acks, claims, producers
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Claim, Want
 from quarterjack.queries.producers import Producing
+from quarterjack_worker.queues import Queues
 from tests.conftest import TestDatabase
 
 ROW = "SELECT state::text, attempt, errors, attempted_by FROM oban_jobs ORDER BY id LIMIT 1"
@@ -119,6 +120,7 @@ async def test_a_claim_that_differs_in_anything_is_fenced(
     other = replace(held, **later)
 
     assert await acks.ack(database.pool, [Ack(claim=other, state="completed")]) == set()
+    assert await acks.complete(database.pool, [other]) == set()
     assert await claims.release(database.pool, claims=[other]) == []
 
     row = await database.pool.fetchrow(ROW)
@@ -138,6 +140,41 @@ async def test_an_ack_counts_once(database: TestDatabase) -> None:
     row = await database.pool.fetchrow(ROW)
     assert row is not None
     assert [error["error"] for error in row["errors"]] == ["it failed"]
+
+
+async def test_a_plain_completion_counts_once_and_never_after_a_cancellation(
+    database: TestDatabase,
+) -> None:
+    await quarterjack.enqueue_many(database.pool, [NewJob(worker="w")] * 2)
+    done, cancelled = await claim(database, await producer(database))
+    await database.pool.execute(
+        "UPDATE oban_jobs SET state = 'cancelled' WHERE id = $1", cancelled.id
+    )
+
+    assert await acks.complete(database.pool, [done, cancelled]) == {done.id}
+    assert await acks.complete(database.pool, [done, cancelled]) == set()
+
+    rows = await database.pool.fetch("SELECT state::text, completed_at FROM oban_jobs ORDER BY id")
+    assert [row["state"] for row in rows] == ["completed", "cancelled"]
+    assert [row["completed_at"] is None for row in rows] == [False, True]
+
+
+async def test_jobs_of_a_claim_start_by_priority_then_age(database: TestDatabase) -> None:
+    made = await quarterjack.enqueue_many(
+        database.pool, [NewJob(worker="w", priority=p) for p in (5, 0, 5, 1)]
+    )
+
+    found = await claim(database, await producer(database))
+
+    assert [each.id for each in found] == [made[place].id for place in (1, 3, 0, 2)]
+
+
+def test_half_of_a_large_limit_is_claimed_at_once() -> None:
+    queues = Queues({"small": 10, "large": 1000}, {"small": uuid4(), "large": uuid4()}, "Oban.n")
+
+    assert [want.demand for want in queues.wants()] == [10, 500]
+    queues["large"].running = 700
+    assert [want.demand for want in queues.wants()] == [10, 300]
 
 
 async def test_a_released_claim_costs_no_attempt(database: TestDatabase) -> None:

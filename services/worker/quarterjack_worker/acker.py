@@ -129,13 +129,13 @@ class Acker:
     async def _acknowledge(self, batch: Sequence[Ack], db: Connection) -> set[int]:
         """Write a batch; the ids that were still held. Children commit with the completions that made them."""
         if not self._children:
-            return await acks.ack(db, batch)
+            return await _write(batch, db)
         children = {
             ack.claim.id: self._children.get((ack.claim.id, ack.claim.attempted_at), ())
             for ack in batch
         }
         async with db.transaction():
-            held = await acks.ack(db, batch)
+            held = await _write(batch, db)
             await enqueue_many(db, [child for id in held for child in children[id]])
         return held
 
@@ -144,6 +144,14 @@ class Acker:
         self._children.pop(key, None)
         if span := self._spans.pop(key, None):
             self._telemetry.end(span)
+
+
+async def _write(batch: Sequence[Ack], db: Connection) -> set[int]:
+    plain = [ack.claim for ack in batch if ack.plain]
+    held = await acks.complete(db, plain) if plain else set()
+    if len(plain) < len(batch):
+        held |= await acks.ack(db, [ack for ack in batch if not ack.plain])
+    return held
 
 
 def _generic(ack: Ack, error: Exception) -> Ack:

@@ -17,10 +17,11 @@ from uuid import uuid4
 from quarterjack import channels
 from quarterjack.database import LOST, Pool, ask
 from quarterjack.health import stalled
-from quarterjack.model import Job
+from quarterjack.model import Job, JobState
 from quarterjack.queries import claims, jobs
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Claim
+from quarterjack.queries.traces import Span
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.handlers.context import Context
@@ -34,6 +35,8 @@ POLL = 1.0
 GATHER = 0.005
 AUDIT_EVERY = 5.0
 ANSWER_WITHIN = 10.0
+FAILED = (JobState.RETRYABLE, JobState.DISCARDED)
+LEVELS: dict[str, int] = {"completed": logging.DEBUG} | dict.fromkeys(FAILED, logging.WARNING)
 Key = tuple[int, datetime]
 
 
@@ -98,7 +101,7 @@ class Engine:
                 reachable = False
             if not more:
                 await _within(self._woken.wait(), POLL)
-                if self._running:
+                if self._running and not self._queues.roomy():
                     await asyncio.sleep(GATHER)
                 if not self._woken.is_set():
                     self._queues.rung(None)
@@ -173,27 +176,22 @@ class Engine:
         queue = self._queues[job.queue]
         queue.running += 1
         self._trace_claim(job, claimed_from)
-        task = asyncio.create_task(self._execute(queue, context), name=f"job {job.id}")
+        task = asyncio.create_task(self._execute(queue, context))
         self._running[job.id, context.claim.attempted_at] = task, context
 
     async def _execute(self, queue: Queue, context: Context) -> None:
         job = context.job
-        parent = job.meta.get("traceparent")
-        span = self._telemetry.start(
-            job.worker,
-            parent=parent,
-            kind="consumer",
-            attributes={"queue": job.queue, "job.id": str(job.id), "attempt": str(job.attempt)},
-        )
+        span = self._trace_run(job) if self._telemetry.on else None
         began = time.monotonic_ns()
         try:
             ack = await self._runner.run(context)
-            failed = ack is not None and ack.state in ("retryable", "discarded")
-            self._telemetry.end(span, error=_first_line(ack) if failed else None)
+            state = ack.state if ack else JobState.COMPLETED
+            if span is not None:
+                self._telemetry.end(span, error=_failure(ack))
             if ack is not None:
-                self._acker.add(ack, parent=span.traceparent, children=context.children)
-            _log_end(job, ack)
-            state = ack.state if ack else "completed"
+                parent = span.traceparent if span else None
+                self._acker.add(ack, parent=parent, children=context.children)
+            _log_end(job, state, ack)
             self._web.ended(job, state, ran=time.monotonic_ns() - began)
             if context.thread is not None and not context.thread.done():
                 await asyncio.wait([context.thread])
@@ -210,6 +208,14 @@ class Engine:
             span = self._telemetry.start(f"claim {job.queue}", parent=parent, kind="consumer")
             span.started = began
             self._telemetry.end(span)
+
+    def _trace_run(self, job: Job) -> Span:
+        return self._telemetry.start(
+            job.worker,
+            parent=job.meta.get("traceparent"),
+            kind="consumer",
+            attributes={"queue": job.queue, "job.id": str(job.id), "attempt": str(job.attempt)},
+        )
 
     def _kill(self, id: object) -> None:
         for (job_id, _), (task, context) in self._running.items():
@@ -268,18 +274,19 @@ async def _within(waiting: Awaitable[object], seconds: float) -> None:
         return
 
 
-def _first_line(ack: Ack | None) -> str | None:
-    return ack.error.partition("\n")[0][:300] if ack and ack.error else None
+def _failure(ack: Ack | None) -> str | None:
+    """Give the first line of what a failed attempt ended with."""
+    if ack is None or not ack.error or ack.state not in FAILED:
+        return None
+    return ack.error.partition("\n")[0][:300]
 
 
-def _log_end(job: Job, ack: Ack | None) -> None:
-    state, said = ack.state if ack else "completed", _first_line(ack)
-    log.log(
-        logging.WARNING if state in ("retryable", "discarded") else logging.INFO,
-        "job %s %s is %s%s",
-        job.id,
-        job.worker,
-        state,
-        f": {said}" if said else "",
-        extra={"job_id": job.id},
-    )
+def _log_end(job: Job, state: str, ack: Ack | None) -> None:
+    """Log it: a failure as a warning, and for what went well, which may be thousands a second, at most a debug line."""
+    level = LEVELS.get(state, logging.INFO)
+    if log.isEnabledFor(level):
+        said = _failure(ack)
+        said = f": {said}" if said else ""
+        log.log(
+            level, "job %s %s is %s%s", job.id, job.worker, state, said, extra={"job_id": job.id}
+        )

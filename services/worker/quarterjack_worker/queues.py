@@ -12,6 +12,7 @@ from quarterjack.queries.producers import Producing
 log = logging.getLogger(__name__)
 
 LARGEST = 10_000
+AT_ONCE = 100
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,6 +36,11 @@ class Queue:
     def free(self) -> int:
         return 0 if self.resting else max(0, self.limit - self.running)
 
+    @property
+    def demand(self) -> int:
+        """How many to claim at once: half of a large limit, so that the next claim is on its way while these run."""
+        return min(self.free, max(AT_ONCE, self.limit // 2))
+
 
 class Queues:
     """All queues, by name."""
@@ -55,10 +61,14 @@ class Queues:
     def wants(self) -> list[Want]:
         """Give the demand of every queue that has room."""
         return [
-            Want(queue=queue.name, producer=queue.producer, demand=queue.free)
+            Want(queue=queue.name, producer=queue.producer, demand=queue.demand)
             for queue in self._queues.values()
             if queue.free
         ]
+
+    def roomy(self) -> bool:
+        """Say whether a claim is worth its cost: a queue that may hold more has half of its room free."""
+        return any(queue.hungry and 2 * queue.free >= queue.limit for queue in self)
 
     def producing(self) -> list[Producing]:
         """Give what the heartbeat shows."""

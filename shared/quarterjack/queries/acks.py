@@ -2,6 +2,8 @@
 
 Fence: id, attempt, attempted_at and producer must be those of the claim, and the job must still be
 executing. So a worker that was taken for dead can never overwrite, and repeating an ack changes nothing.
+The state is compared as text, so that the planner looks rows up by their ids: by the statistics nothing is ever
+executing, and an index on the state looks free, but it is full of what has just ended.
 """
 
 import json
@@ -27,6 +29,38 @@ class Ack:
     delay: float | None = None
     snoozed: bool = False
     meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def plain(self) -> bool:
+        """True for a completion that leaves nothing but its instant, as `complete` writes."""
+        return self.state == "completed" and not self.meta
+
+
+async def complete(db: Database, claims: Sequence[Claim]) -> set[int]:
+    """Write plain completions, which are most acks, for half of what `ack` costs; the ids that were still held."""
+    records = await db.fetch(
+        """
+        UPDATE oban_jobs AS j
+        SET
+          state = 'completed', completed_at = timezone('UTC', clock_timestamp()), cancelled_at = NULL,
+          discarded_at = NULL
+        FROM
+          unnest($1::bigint[], $2::integer[], $3::timestamptz[], $4::text[])
+            AS c (id, attempt, attempted_at, producer)
+        WHERE
+          j.id = c.id
+          AND j.state::text = 'executing'
+          AND j.attempt = c.attempt
+          AND j.attempted_at = timezone('UTC', c.attempted_at)
+          AND j.attempted_by[2] = c.producer
+        RETURNING j.id
+        """,
+        [claim.id for claim in claims],
+        [claim.attempt for claim in claims],
+        [claim.attempted_at for claim in claims],
+        [claim.producer for claim in claims],
+    )
+    return {record["id"] for record in records}
 
 
 async def ack(db: Database, acks: Sequence[Ack]) -> set[int]:
@@ -70,7 +104,7 @@ async def ack(db: Database, acks: Sequence[Ack]) -> set[int]:
           ) AS a (id, attempt, attempted_at, producer, state, error, delay, snoozed, meta)
         WHERE
           j.id = a.id
-          AND j.state = 'executing'
+          AND j.state::text = 'executing'
           AND j.attempt = a.attempt
           AND j.attempted_at = timezone('UTC', a.attempted_at)
           AND j.attempted_by[2] = a.producer

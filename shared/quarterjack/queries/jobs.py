@@ -208,11 +208,14 @@ def to_job(record: asyncpg.Record | dict[str, Any]) -> Job:
             **times,
             "state": JobState(record["state"]),
             "meta": meta if isinstance(meta, dict) else {},
-            "errors": [each for each in errors if isinstance(each, dict)]
-            if isinstance(errors, list)
-            else [],
+            "errors": objects(errors),
         }
     )
+
+
+def objects(value: object) -> list[dict[str, Any]]:
+    """Give the objects of a list, and nothing of anything else."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def within_calendar(at: datetime | None) -> datetime | None:
