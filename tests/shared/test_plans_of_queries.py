@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from quarterjack.queries import journals, outlook, plans, prune, ticks, upkeep
+from quarterjack.queries import journals, oban_web, outlook, plans, prune, ticks, upkeep
 from tests.conftest import TestDatabase
 
 FILL = """
@@ -54,6 +54,7 @@ async def test_it_reads_only_what_is_due(
         (plans.unplanned, [1_000]),
         (plans.resume_due, []),
         (upkeep.rescue, [500]),
+        (oban_web.count_jobs, [["available", "executing", "retryable", "discarded"]]),
     ],
 )
 async def test_it_reads_no_table_from_end_to_end(
