@@ -6,14 +6,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
+
 from quarterjack import channels
 from quarterjack.database import LOST, Address, Pool, connect
 from quarterjack.queries import notifications
 
 log = logging.getLogger(__name__)
 
-CANARY_EVERY = 5.0
+CANARY_EVERY = 4.5
 CANARY_PATIENCE = 2.0
+FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 
 Heard = Callable[[str, dict[str, Any]], None]
 
@@ -21,7 +24,7 @@ Heard = Callable[[str, dict[str, Any]], None]
 class Listener:
     """Calls `heard(name, payload)` for each object on the named channels, `gap()` after each (re)connect.
 
-    A notification is a hint: `gap` must make the caller look for itself. Every 5 s a nonce goes round
+    A notification is a hint: `gap` must make the caller look for itself. Every 4.5 s a nonce goes round
     through the server, because a half-open connection and a transaction pooler both look healthy.
     """
 
@@ -45,20 +48,18 @@ class Listener:
         self._who = who
         self._canary = channels.channel(address.schema, f"qj_canary_{uuid4().hex[:16]}")
         self._returned = asyncio.Event()
+        self._delay = FIRST_DELAY
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        delay = 0.1
         while True:
             try:
                 await self._listen()
             except LOST as error:
-                log.warning("listener lost its connection: %s; again in %.1f s", error, delay)
-            if self.connected:
-                delay = 0.1
+                log.warning("listener lost its connection: %s; again in %.1f s", error, self._delay)
             self.connected = False
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 5.0)
+            await asyncio.sleep(self._delay)
+            self._delay = min(self._delay * 2, LONGEST_DELAY)
 
     async def _listen(self) -> None:
         connection = await connect(self._address, name=self._who)
@@ -79,8 +80,13 @@ class Listener:
     async def _prove(self) -> None:
         self._returned.clear()
         async with asyncio.timeout(CANARY_PATIENCE):
-            await notifications.send(self._pool, self._canary, "{}")
+            try:
+                await notifications.send(self._pool, self._canary, "{}")
+            except asyncpg.ProgramLimitExceededError:
+                await notifications.trim(self._pool)
+                raise
             await self._returned.wait()
+        self._delay = FIRST_DELAY
 
     def _receive(self, _: Any, __: int, channel: str, payload: object) -> None:
         if channel == self._canary:

@@ -115,8 +115,7 @@ class Crew:
             seconds = self.field.dice.uniform(0.0, 0.1)
             new = [NewJob(worker=kind, args={"seconds": seconds}) for kind in chosen]
             with suppress(*LOST):
-                async with asyncio.timeout(5.0):
-                    await quarterjack.enqueue_many(self.field.database.pool, new)
+                await quarterjack.enqueue_many(self.field.database.pool, new)
             await asyncio.sleep(LOAD_EVERY)
 
     def executions(self) -> list[Execution]:

@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 from quarterjack import cron
-from quarterjack.database import Connection
+from quarterjack.database import LOST, Connection
 from quarterjack.queries import calendars, notifications, plans
 from quarterjack_scheduler.decide import Calendars
 from quarterjack_scheduler.election import Peer
@@ -35,7 +35,10 @@ async def take_over(db: Connection, peer: Peer, term: int, channel: str) -> bool
             log.info("applied version %d of %s", row.version, row.name)
         told = json.dumps({"action": "applied", "id": row.id, "version": row.version})
     if told is not None:
-        await in_time(db, notifications.send(db, channel, told))
+        try:
+            await in_time(db, notifications.send(db, channel, told))
+        except LOST as error:
+            log.warning("could not tell who waits for edits: %s; they will look", error)
     return bool(held) and len(rows) == AT_ONCE
 
 

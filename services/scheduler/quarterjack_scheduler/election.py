@@ -241,7 +241,10 @@ class Election:
 
     async def _tell(self, connection: "Connection[Record]", message: str) -> None:
         channel = channels.channel(self._address.schema, channels.SCHEDULER)
-        await answered(connection, notifications.send(connection, channel, message), PATIENCE)
+        try:
+            await answered(connection, notifications.send(connection, channel, message), PATIENCE)
+        except LOST as error:
+            log.warning("could not tell the others: %s; they will see it", error)
 
     async def _rest(self, seconds: float) -> None:
         try:

@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import asyncpg
+
 from quarterjack import channels
 from quarterjack.database import LOST, Connection, Pool
 from quarterjack.health import stalled
@@ -92,8 +94,7 @@ class TickLoop:
         began = boot()
         seen = await self._look(db)
         if seen.resumable:
-            for name in await in_time(db, plans.resume_due(db)):
-                log.info("resumed %s, whose pause has run out", name)
+            await self._resume(db)
         more = False
         if seen.asks:
             more = await edits.take_over(db, self._election.peer, term, self._channel)
@@ -104,6 +105,14 @@ class TickLoop:
         if settled is not None or more:
             return AGAIN if settled is False else 0.0
         return max(0.0, began + PASS_EVERY - boot())
+
+    async def _resume(self, db: Connection) -> None:
+        """Resume what is due; an edit notifies, and so may be refused while all others have their ticks."""
+        try:
+            for name in await in_time(db, plans.resume_due(db)):
+                log.info("resumed %s, whose pause has run out", name)
+        except asyncpg.ProgramLimitExceededError as error:
+            log.warning("could not resume schedules: %s; trying again", error)
 
     async def _decide(self, term: int, db: Connection) -> bool | None:
         """Decide what is due within the horizon; False if something is left, None if nothing is due."""

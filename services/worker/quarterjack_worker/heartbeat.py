@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from asyncpg import Connection, Record
 
-from quarterjack.database import LOST, Address, connect
+from quarterjack.database import LOST, Address, answered, connect
 from quarterjack.errors import QuarterjackError
 from quarterjack.health import stalled
 from quarterjack.oban_web import NAME
@@ -83,11 +83,10 @@ class Heartbeat:
             began = time.monotonic()
             _end_with_parent(self._parent)
             try:
-                async with asyncio.timeout(PATIENCE):
-                    if connection is None or connection.is_closed():
-                        name = f"quarterjack-worker beat {self._node}"
-                        connection = await connect(self._address, name=name)
-                    await self._beat(connection)
+                if connection is None or connection.is_closed():
+                    name = f"quarterjack-worker beat {self._node}"
+                    connection = await connect(self._address, name=name, timeout=PATIENCE)
+                await answered(connection, self._beat(connection), PATIENCE)
                 reachable = True
             except LOST as error:
                 if reachable:

@@ -20,3 +20,12 @@ async def send_all(db: Database, messages: Sequence[tuple[str, str]]) -> None:
         [name for name, _ in messages],
         [payload for _, payload in messages],
     )
+
+
+async def trim(db: Database) -> None:
+    """Make the server forget what every listener has heard.
+
+    It does so by itself only when somebody sends. A full queue takes nothing, so it would stay full for ever
+    after whoever had not listened is gone; being asked how full it is has the same effect.
+    """
+    await db.execute("SELECT pg_notification_queue_usage()")

@@ -49,13 +49,19 @@ async def beat(
     draining: bool,
     producers: Sequence[Producing],
 ) -> set[UUID]:
-    """Show the producers as alive, to us and to Oban's tools; those that are not condemned."""
+    """Show the producers as alive, to us and to Oban's tools; those that are not condemned.
+
+    It waits for no standby: one that stalls would make every worker look dead.
+    """
     records = await db.fetch(
         """
-        WITH mine AS (
-          SELECT *
-          FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::integer[], $5::boolean[], $6::text[])
-            AS m (uuid, queue, local_limit, running, paused, meta)
+        WITH settings AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+        mine AS (
+          SELECT m.*
+          FROM
+            settings,
+            unnest($1::uuid[], $2::text[], $3::integer[], $4::integer[], $5::boolean[], $6::text[])
+              AS m (uuid, queue, local_limit, running, paused, meta)
         ),
         alive AS (
           UPDATE qj_producers AS p
