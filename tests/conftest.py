@@ -14,6 +14,7 @@ from quarterjack import migrate
 from quarterjack.database import Address, Pool, open_pool
 from quarterjack_local import throwaway
 from quarterjack_local.postgres import Binaries, Server, find_binaries
+from tests.interop.environment import newer_python
 
 SETTINGS = {
     "fsync": "off",
@@ -62,6 +63,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.line(f"faults are repeated by --seed {terminalreporter.config.option.seed}")
+    if newer_python() is None:
+        terminalreporter.line("oban-py was left out: it needs a Python 3.12 or later beside ours")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

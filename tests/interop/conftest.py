@@ -9,7 +9,15 @@ import pytest
 from quarterjack import migrate
 from quarterjack.database import open_pool
 from tests.conftest import TestDatabase
-from tests.interop.environment import install_sql
+from tests.interop.environment import install_sql, newer_python
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs oban-py where there is no Python for it."""
+    if newer_python() is None:
+        late = [item for item in items if "shared" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=late)
+        items[:] = [item for item in items if item not in late]
 
 
 @pytest.fixture(params=["elixir", "oban_py"])
