@@ -3,13 +3,15 @@
 import json
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import asyncpg
 
+from quarterjack.bell import ring
 from quarterjack.database import Connection, Database
 from quarterjack.errors import JobInvalid
 from quarterjack.model import Enqueued
@@ -24,6 +26,7 @@ MAX_MAX_ATTEMPTS = 32_767
 DEEPEST = 200
 LARGEST = 64_000_000
 ROW = 500
+ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +101,10 @@ async def enqueue_many(db: Database, new: Sequence[NewJob]) -> list[Enqueued]:
         return []
     if isinstance(db, asyncpg.Pool):
         async with db.acquire() as connection:
-            return await _insert_and_ring(connection, new)
+            return await _insert_and_ring(connection, new, partial(ring, db, connection))
     if db.is_in_transaction():
         return await _insert(db, new, rings_itself=False)
-    return await _insert_and_ring(db, new)
+    return await _insert_and_ring(db, new, partial(jobs.ring, db))
 
 
 def weigh(job: NewJob) -> int:
@@ -110,25 +113,27 @@ def weigh(job: NewJob) -> int:
     return len(row["args"]) + len(row["meta"]) + ROW
 
 
-async def _insert_and_ring(connection: Connection, new: Sequence[NewJob]) -> list[Enqueued]:
+async def _insert_and_ring(
+    connection: Connection, new: Sequence[NewJob], wake: Callable[[Set[str]], Awaitable[None]]
+) -> list[Enqueued]:
     mixed = len({job.unique is None for job in new}) == 2
     if mixed:
         async with connection.transaction():
             results = await _insert(connection, new, rings_itself=True)
     else:
         results = await _insert(connection, new, rings_itself=True)
-    queues = sorted(
-        {
-            job.queue
-            for job, result in zip(new, results, strict=True)
-            if job.scheduled_at is None and not result.conflict
-        }
-    )
+    queues = {
+        job.queue
+        for job, result in zip(new, results, strict=True)
+        if job.scheduled_at is None and not result.conflict
+    }
     if queues:
         try:
-            await jobs.ring(connection, queues)
+            await wake(queues)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            log.warning("could not wake %s: %s; its workers will poll", queues, error)
+            log.warning(
+                "could not wake %s: %s; its workers will poll", ", ".join(sorted(queues)), error
+            )
     return results
 
 
@@ -136,26 +141,26 @@ async def _insert(
     connection: Connection, new: Sequence[NewJob], *, rings_itself: bool
 ) -> list[Enqueued]:
     rows = [_row(job) for job in new]
-    results: dict[int, Enqueued] = {}
     plain = [index for index, job in enumerate(new) if job.unique is None]
+    if len(plain) == len(new):
+        ids = await jobs.insert(connection, rows, rings_itself=rings_itself)
+        return [Enqueued(id=id) for id in ids]
+    results: dict[int, Enqueued] = {}
     if plain:
         ids = await jobs.insert(
             connection, [rows[index] for index in plain], rings_itself=rings_itself
         )
         results |= {index: Enqueued(id=id) for index, id in zip(plain, ids, strict=True)}
     unique = [index for index, job in enumerate(new) if job.unique is not None]
-    if unique:
-        outcomes = await jobs.insert_unique(
-            connection, [rows[index] for index in unique], rings_itself=rings_itself
-        )
-        results |= dict(zip(unique, outcomes, strict=True))
+    outcomes = await jobs.insert_unique(
+        connection, [rows[index] for index in unique], rings_itself=rings_itself
+    )
+    results |= dict(zip(unique, outcomes, strict=True))
     return [results[index] for index in range(len(new))]
 
 
 def _row(job: NewJob) -> dict[str, Any]:
-    args, meta = encode_object("args", job.args), job.meta
-    encode_object("meta", meta)
-    if "qj_unique" in meta:
+    if "qj_unique" in job.meta:
         raise JobInvalid("meta holds qj_unique, which `unique` makes: give that instead")
     row: dict[str, Any] = {
         "worker": job.worker,
@@ -165,17 +170,18 @@ def _row(job: NewJob) -> dict[str, Any]:
         "priority": job.priority,
         "max_attempts": job.max_attempts,
         "tags": _normal_tags(job.tags),
-        "args": args,
+        "args": encode_object("args", job.args),
+        "meta": encode_object("meta", job.meta),
     }
     if job.unique is not None:
         key = job.unique.key(worker=job.worker, queue=job.queue, args=job.args)
-        meta = {**meta, "qj_unique": key}
         row |= {
+            "meta": encode_object("meta", {**job.meta, "qj_unique": key}),
             "key": key,
             "states": job.unique.blocking_states(),
             "period": None if job.unique.period is None else job.unique.period.total_seconds(),
         }
-    return row | {"meta": encode_object("meta", meta)}
+    return row
 
 
 def _normal_tags(tags: Sequence[str]) -> list[str]:
@@ -187,9 +193,11 @@ def encode_object(name: str, value: Mapping[str, Any]) -> str:
     """Write a JSON object that Postgres and every Oban can store; JobInvalid says what cannot be."""
     if not isinstance(value, Mapping):
         raise JobInvalid(f"{name} is a {type(value).__name__}: give an object with text keys")
+    if not value:
+        return "{}"
     _check_shape(name, value)
     try:
-        text = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
+        text = ENCODER.encode(dict(value))
         size = len(text.encode())
     except UnicodeEncodeError as error:
         raise JobInvalid(

@@ -1,7 +1,7 @@
 """Insert jobs, ring their queues, read them back."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +24,8 @@ async def insert(db: Database, rows: Sequence[dict[str, Any]], *, rings_itself: 
           (state, worker, queue, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at)
         SELECT
           state::oban_job_state, worker, queue, args::jsonb, meta::jsonb,
-          ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)), priority, max_attempts,
+          CASE WHEN tags IS NULL THEN '{}' ELSE ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)) END,
+          priority, max_attempts,
           timezone('UTC', clock_timestamp()),
           timezone('UTC', coalesce(scheduled_at, clock_timestamp()))
         FROM
@@ -43,7 +44,7 @@ async def insert(db: Database, rows: Sequence[dict[str, Any]], *, rings_itself: 
         [row["queue"] for row in rows],
         [row["args"] for row in rows],
         [row["meta"] for row in rows],
-        [json.dumps(row["tags"]) for row in rows],
+        [json.dumps(row["tags"]) if row["tags"] else None for row in rows],
         [row["priority"] for row in rows],
         [row["max_attempts"] for row in rows],
         [row["scheduled_at"] for row in rows],
@@ -151,7 +152,7 @@ async def holders_of(db: Database, keys: Sequence[str]) -> dict[str, int]:
     return {record["key"]: record["id"] for record in records}
 
 
-async def ring(db: Database, queues: Sequence[str]) -> None:
+async def ring(db: Database, queues: Collection[str]) -> None:
     """Wake whoever works on these queues; in its own transaction, so it waits for no standby."""
     await db.execute(
         """
