@@ -170,7 +170,8 @@ class Pruner:
         await lease.forget_silent_peers(db)
         await upkeep.forget_dead_producers(db)
         told = await journals.prune(db, age=JOURNAL_AGE, limit=PRUNE_LIMIT)
-        await deliveries.prune(db, age=LEDGER_AGE)
+        for forget in (deliveries.prune, prune.leaderships, prune.backfills, prune.losses):
+            await forget(db, age=LEDGER_AGE)
         if self._own_traces:
             await traces.prune(db)
         return 0.1 if PRUNE_LIMIT in (*deleted, ledger, told) else PRUNE_EVERY

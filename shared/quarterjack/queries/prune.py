@@ -119,5 +119,30 @@ async def ledger(db: Database, *, age: timedelta, limit: int) -> int:
     )
 
 
+async def leaderships(db: Database, *, age: timedelta) -> None:
+    """Delete the terms that ended longer ago than `age`; the present one, and one that ended within it, stay."""
+    await db.execute(
+        """
+        DELETE FROM qj_terms
+        WHERE term < (SELECT max(term) FROM qj_terms WHERE acquired_at < clock_timestamp() - $1::interval)
+        """,
+        age,
+    )
+
+
+async def backfills(db: Database, *, age: timedelta) -> None:
+    """Delete the backfills that ended longer ago than `age`."""
+    await db.execute(
+        "DELETE FROM qj_backfills WHERE ended_at < clock_timestamp() - $1::interval", age
+    )
+
+
+async def losses(db: Database, *, age: timedelta) -> None:
+    """Delete what was reported lost longer ago than `age`."""
+    await db.execute(
+        "DELETE FROM qj_lost_ticks WHERE reported_at < clock_timestamp() - $1::interval", age
+    )
+
+
 def _count(status: str) -> int:
     return int(status.rpartition(" ")[2])
