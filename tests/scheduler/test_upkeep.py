@@ -249,7 +249,8 @@ async def test_old_terms_backfills_and_losses_are_pruned(database: TestDatabase)
           (request_id, schedule_id, version, from_at, to_at, per_minute, ticks, state, next_tick_at, requested_by,
            reason, requested_at, ended_at)
         SELECT age::text, 1, 1, now() - '99 d'::interval, now() - '98 d'::interval, 1, 1, state,
-          now() - '98 d'::interval, 'ana', 'x', now() - '97 d'::interval, CASE WHEN state <> 'running' THEN now() - age END
+          now() - '98 d'::interval, 'ana', 'x', now() - '97 d'::interval,
+          CASE WHEN state <> 'running' THEN now() - age END
         FROM (VALUES ('36 days'::interval, 'stopped'), ('34 days', 'stopped'), ('50 days', 'running')) AS t (age, state)
         """
     )
