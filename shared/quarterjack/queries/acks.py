@@ -80,11 +80,11 @@ async def ack(db: Database, acks: Sequence[Ack]) -> set[int]:
           END,
           errors = CASE
             WHEN a.error IS NULL THEN j.errors
-            ELSE j.errors || jsonb_build_object(
+            ELSE qj_with_error(j.errors, jsonb_build_object(
               'attempt', j.attempt,
               'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
               'error', a.error
-            )
+            ))
           END,
           meta = CASE
             WHEN a.snoozed THEN coalesce(j.meta, '{}') || a.meta::jsonb || jsonb_build_object(

@@ -128,11 +128,11 @@ async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Resc
         SET
           state = (CASE WHEN j.attempt >= j.max_attempts THEN 'discarded' ELSE 'available' END)::oban_job_state,
           discarded_at = CASE WHEN j.attempt >= j.max_attempts THEN timezone('UTC', clock_timestamp()) END,
-          errors = j.errors || jsonb_build_object(
+          errors = qj_with_error(j.errors, jsonb_build_object(
             'attempt', j.attempt,
             'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
             'error', $2::text
-          )
+          ))
         WHERE j.state = 'executing' AND j.attempted_by[2] = ANY (ARRAY(SELECT unnest($1::uuid[])::text))
         RETURNING j.id, j.state::text AS state, j.queue, j.attempted_by[1] AS node
         """,

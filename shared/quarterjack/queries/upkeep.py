@@ -131,11 +131,11 @@ async def rescue(db: Database, *, limit: int) -> list[Rescued]:
         SET
           state = (CASE WHEN j.attempt >= j.max_attempts THEN 'discarded' ELSE 'available' END)::oban_job_state,
           discarded_at = CASE WHEN j.attempt >= j.max_attempts THEN timezone('UTC', clock_timestamp()) END,
-          errors = j.errors || jsonb_build_object(
+          errors = qj_with_error(j.errors, jsonb_build_object(
             'attempt', j.attempt,
             'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
             'error', format('Orphaned: the worker %s went silent while it ran this job', o.node)
-          ),
+          )),
           meta = coalesce(j.meta, '{}') || jsonb_build_object(
             'rescued', CASE
               WHEN jsonb_typeof(j.meta -> 'rescued') = 'number'
@@ -160,11 +160,11 @@ async def discard_exhausted(db: Database) -> list[int]:
         SET
           state = 'discarded',
           discarded_at = timezone('UTC', clock_timestamp()),
-          errors = errors || jsonb_build_object(
+          errors = qj_with_error(errors, jsonb_build_object(
             'attempt', attempt,
             'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
             'error', 'Exhausted: it was made available with no attempt left; raise max_attempts to retry it'
-          )
+          ))
         WHERE state = 'available' AND attempt >= max_attempts
         RETURNING id
         """
