@@ -14,7 +14,7 @@ from tests.conftest import TestDatabase
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "admin.md"
 SCHEDULE = "INSERT INTO qj_schedules (name, worker, cron) VALUES ('nightly', 'count', '0 3 * * *')"
-PAGES = ("/schedules", "/schedules/nightly", "/schedules/nightly/edit", "/jobs", "/jobs/1", "/cluster",
+PAGES = ("/schedules", "/schedules/nightly", "/schedules/nightly/edit", "/jobs", "/jobs/1", "/cluster", "/queues",
          "/catalogue", "/account", "/new-schedule", "/events", "/schedules/nightly/run")  # fmt: skip
 
 

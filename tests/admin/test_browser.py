@@ -35,12 +35,15 @@ INSERT INTO qj_peers (uuid, node, pid, version, started_at, heartbeat_at)
 VALUES (gen_random_uuid(), 'scheduler-1', 7, '0.1.0', now(), now());
 INSERT INTO qj_producers (uuid, name, node, pid, version, queue, local_limit, running)
 VALUES (gen_random_uuid(), 'Oban', 'worker-1', 8, '0.1.0', 'sums', 10, 3);
+INSERT INTO qj_queues (queue, node, paused, changed_by, reason)
+VALUES ('sums', '', true, 'ben', 'disk full'), ('sums', 'worker-1', false, 'ben', 'it has its own');
 INSERT INTO qj_terms (term, holder, node, acquired_at) VALUES (1, gen_random_uuid(), 'scheduler-1', now());
 """
 PAGES = (
     *("/schedules", "/schedules/nightly", "/schedules/paused", "/schedules/broken", "/jobs", "/jobs/4", "/jobs/5"),
     *("/schedules/nightly/edit", "/schedules/nightly/run", "/schedules/nightly/pause", "/schedules/nightly/delete"),
     *("/catalogue", "/catalogue/run?worker=count", "/freeze", "/new-schedule", "/account", "/nowhere", "/cluster"),
+    *("/queues", "/queues/sums"),
     *("/schedules?q=nothing", "/schedules/nightly/backfill", "/schedules/nightly/backfill?from=x&to="),
 )  # fmt: skip
 

@@ -195,7 +195,7 @@ async def test_a_table_in_use_is_not_waited_for_long(
         """
         DROP TRIGGER qj_ring ON oban_jobs;
         DROP FUNCTION qj_ring_inserts;
-        DROP TABLE qj_job_types, qj_producers;
+        DROP TABLE qj_job_types, qj_producers CASCADE;
         DELETE FROM qj_migrations WHERE name = '0003_working'
         """
     )

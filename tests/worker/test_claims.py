@@ -80,7 +80,7 @@ async def test_the_dead_claim_nothing(database: TestDatabase) -> None:
             draining=False,
             producers=[Producing(uuid=uuid, queue="default", limit=1, running=0, paused=False)],
         )
-        == set()
+        == {}
     )
 
 
@@ -170,7 +170,7 @@ async def test_jobs_of_a_claim_start_by_priority_then_age(database: TestDatabase
 
 
 def test_half_of_a_large_limit_is_claimed_at_once() -> None:
-    queues = Queues({"small": 10, "large": 1000}, {"small": uuid4(), "large": uuid4()}, "Oban.n")
+    queues = Queues({"small": 10, "large": 1000}, {"small": uuid4(), "large": uuid4()}, "n")
 
     assert [want.demand for want in queues.wants()] == [10, 500]
     queues["large"].running = 700

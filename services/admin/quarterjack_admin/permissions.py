@@ -9,8 +9,8 @@ Handler = TypeVar("Handler", bound=Callable[[web.Request], Awaitable[web.StreamR
 
 PUBLIC = "public"
 VIEWER = frozenset({"view"})
-OPERATOR = VIEWER | {"jobs.run", "jobs.retry", "jobs.cancel", "schedules.pause"}
-ADMIN = OPERATOR | {"jobs.run.force", "schedules.edit", "schedules.freeze"}
+OPERATOR = VIEWER | {"jobs.run", "jobs.retry", "jobs.cancel", "schedules.pause", "queues.pause"}
+ADMIN = OPERATOR | {"jobs.run.force", "schedules.edit", "schedules.freeze", "queues.scale"}
 ROLES = {"viewer": VIEWER, "operator": OPERATOR, "admin": ADMIN}
 
 

@@ -7,7 +7,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
 
 from asyncpg import Connection, Record
 
@@ -16,7 +17,7 @@ from quarterjack.errors import QuarterjackError
 from quarterjack.health import stalled
 from quarterjack.oban_web import NAME
 from quarterjack.queries import producers
-from quarterjack.queries.producers import Producing
+from quarterjack.queries.producers import Asked, Producing
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,11 @@ class HeartbeatEnded(QuarterjackError):
 
 
 class Heartbeat:
-    """Beats for all producers of the process; `condemned` is called, in the thread, if one was declared dead."""
+    """Beats for all producers of the process.
+
+    Called in the thread: `asked` with what is asked of each and when that was read, `condemned` if one was declared
+    dead.
+    """
 
     def __init__(
         self,
@@ -38,12 +43,14 @@ class Heartbeat:
         node: str,
         producing: Callable[[], Sequence[Producing]],
         *,
+        asked: Callable[[Mapping[UUID, Asked], float], object],
         condemned: Callable[[], object],
     ) -> None:
         self.draining = False
         self._address = address
         self._node = node
         self._producing = producing
+        self._asked = asked
         self._condemned = condemned
         self._parent = os.getppid()
         self._answered_at = -math.inf
@@ -101,11 +108,12 @@ class Heartbeat:
             connection.terminate()
 
     async def _beat(self, connection: "Connection[Record]") -> None:
-        producing = self._producing()
+        producing, began = self._producing(), time.monotonic()
         alive = await producers.beat(
             connection, node=self._node, name=NAME, draining=self.draining, producers=producing
         )
         self._answered_at = time.monotonic()
+        self._asked(alive, began)
         if any(each.uuid not in alive for each in producing) and not self._stopping.is_set():
             self._condemned()
 

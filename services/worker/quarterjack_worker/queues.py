@@ -1,13 +1,17 @@
 """The queues of this process: how much each may run, and Oban's signals that steer them."""
 
+import asyncio
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from quarterjack.oban_web import NAME
 from quarterjack.queries.claims import Want
-from quarterjack.queries.producers import Producing
+from quarterjack.queries.producers import Asked, Producing
+from quarterjack.queries.queues import ALL, Change
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +26,7 @@ class Queue:
     name: str
     producer: UUID
     limit: int
+    own_limit: int
     running: int = 0
     paused: bool = False
     stopped: bool = False
@@ -41,16 +46,40 @@ class Queue:
         """How many to claim at once: half of a large limit, so that the next claim is on its way while these run."""
         return min(self.free, max(AT_ONCE, self.limit // 2))
 
+    def take(self, change: Change) -> None:
+        """Do what is asked; the rest stays."""
+        self.paused = self.paused if change.paused is None else change.paused
+        self.stopped = self.stopped if change.stopped is None else change.stopped
+        self.limit = self.limit if change.limit is None else change.limit
+        self.hungry = True
+
+    def follow(self, asked: Asked) -> bool:
+        """Stand as is asked, in every respect; True if that changes anything."""
+        before = self.paused, self.stopped, self.limit
+        wanted = asked.paused, asked.stopped, asked.limit or self.own_limit
+        if before == wanted:
+            return False
+        self.paused, self.stopped, self.limit = wanted
+        self.hungry = True
+        return True
+
+    def words(self) -> str:
+        state = "stopped" if self.stopped else "paused" if self.paused else "running"
+        return f"{state}, up to {self.limit}"
+
 
 class Queues:
     """All queues, by name."""
 
-    def __init__(self, limits: dict[str, int], uuids: dict[str, UUID], identity: str) -> None:
+    def __init__(self, limits: dict[str, int], uuids: dict[str, UUID], node: str) -> None:
         self._queues = {
-            name: Queue(name=name, producer=uuids[name], limit=limit)
+            name: Queue(name=name, producer=uuids[name], limit=limit, own_limit=limit)
             for name, limit in limits.items()
         }
-        self._identity = identity
+        self._node = node
+        self.unwritten: dict[tuple[str, str], Change] = {}
+        self.obeyed = asyncio.Event()
+        self.written_at = -math.inf
 
     def __getitem__(self, name: str) -> Queue:
         return self._queues[name]
@@ -91,35 +120,55 @@ class Queues:
         return bool(rung)
 
     def obey(self, signal: dict[str, Any]) -> None:
-        """Do as Oban's signals say; others, and those for others, are passed over.
+        """Do as Oban's signals say, and keep it in `unwritten`; others, and those for others, are passed over.
 
         A signal may be meant for nodes in another language: it starts only queues that this worker was given.
         """
-        if signal.get("ident", "any") not in ("any", self._identity):
+        ident, name = signal.get("ident", "any"), signal.get("queue")
+        if ident not in ("any", f"{NAME}.{self._node}"):
             return
-        name = signal.get("queue")
         for queue in self._queues.values():
-            if name in ("*", queue.name) and _steer(queue, signal):
-                queue.hungry = True
+            if name not in ("*", queue.name):
+                continue
+            change = _read(signal, stopped=queue.stopped)
+            if change is not None:
                 log.info("queue %s: %s by a signal", queue.name, signal["action"])
+                queue.take(change)
+                key = queue.name, ALL if ident == "any" else self._node
+                self.unwritten[key] = self.unwritten.pop(key, Change()).then(change)
+                self.obeyed.set()
+
+    def follow(self, asked: Mapping[UUID, Asked], read_at: float) -> bool:
+        """Do as qj_queues asks, which was read from `read_at` on; True if that changes anything.
+
+        What was read before a signal was written there is older than the signal: the next heartbeat tells.
+        """
+        if self.unwritten or read_at < self.written_at:
+            return False
+        changed = [
+            queue
+            for queue in self._queues.values()
+            if (wish := asked.get(queue.producer)) is not None and queue.follow(wish)
+        ]
+        for queue in changed:
+            log.info("queue %s: %s", queue.name, queue.words())
+        return bool(changed)
 
 
-def _steer(queue: Queue, signal: dict[str, Any]) -> bool:
-    """Change what a signal asks for; False if it asks for nothing that can be done."""
+def _read(signal: Mapping[str, Any], *, stopped: bool) -> Change | None:
+    """Give what a signal asks of a queue; None if it asks for nothing that can be done."""
     limit = _read_limit(signal.get("limit"))
     match signal.get("action"):
         case "pause" | "resume" as action:
-            queue.paused = action == "pause"
+            return Change(paused=action == "pause")
         case "scale" if limit:
-            queue.limit = limit
+            return Change(limit=limit)
         case "stop":
-            queue.stopped = True
-        case "start" if limit and queue.stopped:
-            queue.stopped, queue.limit = False, limit
-            queue.paused = signal.get("paused") is True
+            return Change(stopped=True)
+        case "start" if limit and stopped:
+            return Change(stopped=False, limit=limit, paused=signal.get("paused") is True)
         case _:
-            return False
-    return True
+            return None
 
 
 def _read_limit(value: object) -> int | None:

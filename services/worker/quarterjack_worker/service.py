@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -15,6 +17,7 @@ from quarterjack.listener import Listener
 from quarterjack.oban_web import NAME
 from quarterjack.process import node_name, stop_event
 from quarterjack.queries import catalogue, producers
+from quarterjack.queries.producers import Asked
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.engine import Engine
@@ -30,6 +33,7 @@ from quarterjack_worker.measures import measure
 from quarterjack_worker.oban_web import ObanWeb
 from quarterjack_worker.queues import Queues
 from quarterjack_worker.settings import CONDEMNED, LARGEST, Settings
+from quarterjack_worker.steering import remember
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +59,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
             address, name=f"{name} jobs", size=HANDLER_POOL_SIZE, patience=PATIENCE
         ) as handlers_pool,
     ):
-        queues = Queues(settings.queues, settings.producers(life), f"{NAME}.{node}")
+        queues = Queues(settings.queues, settings.producers(life), node)
         await patiently(partial(_introduce, pool, node, queues), PATIENCE)
         telemetry = Telemetry("quarterjack-worker", node)
         acker = Acker(pool, telemetry)
@@ -80,10 +84,15 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
             condemned.set()
             stopping.set()
 
+        def follow(asked: Mapping[UUID, Asked], read_at: float) -> None:
+            if queues.follow(asked, read_at):
+                engine.wake()
+
         heartbeat = Heartbeat(
             address,
             node,
             queues.producing,
+            asked=lambda asked, at: loop.call_soon_threadsafe(follow, asked, at),
             condemned=lambda: loop.call_soon_threadsafe(give_up),
         )
 
@@ -117,6 +126,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
                     engine.audit(),
                     heartbeat.watch(),
                     loop_watch.run(),
+                    remember(queues, pool),
                     telemetry.run(pool),
                     web.run(pool, engine.running),
                     journals.run(pool),
@@ -154,6 +164,9 @@ async def _introduce(pool: Pool, node: str, queues: Queues) -> None:
         name=NAME,
         producers=queues.producing(),
     )
+    read_at = time.monotonic()
+    asked = await producers.asked(pool, [queue.producer for queue in queues])
+    queues.follow(asked, read_at)
 
 
 async def _flush(acker: Acker, journals: Journals, telemetry: Telemetry, pool: Pool) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from asyncpg import Record
+
 from quarterjack.database import Database
 from quarterjack.queries.upkeep import Rescued
 
@@ -18,6 +20,15 @@ class Producing:
     limit: int
     running: int
     paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What qj_queues asks of one producer; `limit` None: that of its command line."""
+
+    paused: bool
+    stopped: bool
+    limit: int | None
 
 
 async def register(
@@ -48,8 +59,8 @@ async def beat(
     name: str,
     draining: bool,
     producers: Sequence[Producing],
-) -> set[UUID]:
-    """Show the producers as alive, to us and to Oban's tools; those that are not condemned.
+) -> dict[UUID, Asked]:
+    """Show the producers as alive, to us and to Oban's tools; what is asked of those that are not condemned.
 
     It waits for no standby: one that stalls would make every worker look dead.
     """
@@ -83,7 +94,9 @@ async def beat(
           JOIN mine AS m USING (uuid)
           ON CONFLICT (uuid) DO UPDATE SET meta = excluded.meta, updated_at = excluded.updated_at
         )
-        SELECT uuid FROM alive
+        SELECT q.uuid, q.paused, q.stopped, q.local_limit
+        FROM alive
+        JOIN qj_asked AS q USING (uuid)
         """,
         [each.uuid for each in producers],
         [each.queue for each in producers],
@@ -98,7 +111,25 @@ async def beat(
         name,
         node,
     )
-    return {record["uuid"] for record in records}
+    return _asked(records)
+
+
+async def asked(db: Database, uuids: Sequence[UUID]) -> dict[UUID, Asked]:
+    """Read what is asked of producers."""
+    records = await db.fetch(
+        "SELECT uuid, paused, stopped, local_limit FROM qj_asked WHERE uuid = ANY ($1::uuid[])",
+        list(uuids),
+    )
+    return _asked(records)
+
+
+def _asked(records: Sequence[Record]) -> dict[UUID, Asked]:
+    return {
+        record["uuid"]: Asked(
+            paused=record["paused"], stopped=record["stopped"], limit=record["local_limit"]
+        )
+        for record in records
+    }
 
 
 async def leave(db: Database, *, uuids: Sequence[UUID]) -> None:

@@ -1,0 +1,216 @@
+"""Queues: how each stands, and pause, resume, scale, stop and start, on one node or on all.
+
+What is asked is kept, so that it outlives the workers, and told by Oban's own signals in the same transaction.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import quote
+
+from aiohttp import web
+
+from quarterjack.database import Connection
+from quarterjack.oban_web import NAME
+from quarterjack.queries import access, cluster, queues
+from quarterjack.queries.cluster import Producer
+from quarterjack.queries.queues import ALL, OWN_LIMIT, Change, Steered
+from quarterjack_admin.keys import reading, session_of, writing
+from quarterjack_admin.permissions import requires
+from quarterjack_admin.render import look_around, page
+
+LONGEST_NAME = 127
+LONGEST_REASON = 500
+LARGEST = 10_000
+SILENT_AFTER = timedelta(seconds=5)
+LATE_AFTER = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a form asks for."""
+
+    queue: str
+    node: str
+    change: Change
+    reason: str
+
+
+@requires("view")
+async def show_all(request: web.Request) -> web.Response:
+    """List the queues that have work or workers, or were steered."""
+    async with reading(request) as db:
+        shell, standings = await look_around(db), await queues.standings(db)
+    return page(
+        request,
+        "queues.html",
+        shell=shell,
+        standings=standings,
+        counted=queues.COUNTED,
+        late_after=LATE_AFTER,
+        queue_path=queue_path,
+    )
+
+
+@requires("view")
+async def show(request: web.Request) -> web.Response:
+    """Show one queue, node by node, and the forms that steer it."""
+    return await _show(request)
+
+
+@requires("queues.pause")
+async def pause(request: web.Request) -> web.Response:
+    """Claim no more jobs; what runs goes on."""
+    return await _steer(request, "pause queue", Change(paused=True))
+
+
+@requires("queues.pause")
+async def resume(request: web.Request) -> web.Response:
+    """Claim again."""
+    return await _steer(request, "resume queue", Change(paused=False))
+
+
+@requires("queues.scale")
+async def scale(request: web.Request) -> web.Response:
+    """Set how many jobs each node runs at once; an empty limit is that of the worker's command line."""
+    text = str((await request.post()).get("limit", "")).strip()
+    if text and not (text.isdecimal() and len(text) < 6 and 0 < int(text) <= LARGEST):
+        said = f"The limit is {text[:20]!r}: give 1 to {LARGEST}, or nothing for the worker's own."
+        return await _show(request, problem=said)
+    return await _steer(request, "scale queue", Change(limit=int(text) if text else OWN_LIMIT))
+
+
+@requires("queues.scale")
+async def stop(request: web.Request) -> web.Response:
+    """Take the queue from its workers; what runs goes on."""
+    return await _steer(request, "stop queue", Change(stopped=True))
+
+
+@requires("queues.scale")
+async def start(request: web.Request) -> web.Response:
+    """Give the queue back to its workers, as they were before."""
+    return await _steer(request, "start queue", Change(stopped=False))
+
+
+def queue_path(name: str, *parts: str) -> str:
+    return "/".join(["/queues", quote(name, safe=""), *parts])
+
+
+def signals(wish: Wish) -> list[str]:
+    """Say it as Oban does, to every language; what Oban has no word for is learned from qj_queues within a second.
+
+    There is no `start`: it would start the queue on Elixir nodes that never had it.
+    """
+    change = wish.change
+    said: dict[str, str | int] = {}
+    if change.paused is not None:
+        said = {"action": "pause" if change.paused else "resume"}
+    elif change.stopped:
+        said = {"action": "stop"}
+    elif change.limit:
+        said = {"action": "scale", "limit": change.limit}
+    if not said:
+        return []
+    ident = "any" if wish.node == ALL else f"{NAME}.{wish.node}"
+    return [json.dumps({**said, "queue": wish.queue, "ident": ident})]
+
+
+async def _steer(request: web.Request, action: str, change: Change) -> web.Response:
+    given, by = await request.post(), session_of(request).name
+    reason = str(given.get("reason", "")).strip()[:LONGEST_REASON]
+    wish = Wish(
+        queue=request.match_info["name"],
+        node=str(given.get("node", ALL)),
+        change=change,
+        reason=reason,
+    )
+    if not reason:
+        return await _show(request, problem="Say why: others will want to know.", wish=wish)
+    if not 0 < len(wish.queue) <= LONGEST_NAME:
+        raise web.HTTPNotFound(reason="Gone", text="There is no such queue.")
+    async with writing(request) as db:
+        nodes = {each.node for each in await _producers(db, wish.queue)}
+        if wish.node != ALL and wish.node not in nodes:
+            said = f"No worker {wish.node[:60]} has this queue now. Nothing was changed."
+            return await _show(request, problem=said, wish=wish)
+        done = await queues.steer(db, wish.queue, change, node=wish.node, by=by, reason=reason)
+        await queues.signal(db, signals(wish))
+        await access.record(
+            db,
+            actor=by,
+            action=action,
+            address=request.remote or "",
+            target=wish.queue,
+            after={"node": wish.node or "all"} | ({"limit": change.limit} if change.limit else {}),
+            reason=reason,
+            result="ok" if done else "conflict",
+        )
+    raise web.HTTPSeeOther(queue_path(wish.queue))
+
+
+async def _producers(db: Connection, queue: str) -> list[Producer]:
+    return [
+        each for each in await cluster.producers(db) if each.queue == queue and each.state != "dead"
+    ]
+
+
+async def _show(
+    request: web.Request, *, problem: str | None = None, wish: Wish | None = None
+) -> web.Response:
+    name = request.match_info["name"][:LONGEST_NAME]
+    async with reading(request) as db:
+        shell = await look_around(db)
+        [standing] = await queues.standings(db, queue=name)
+        steered = await queues.steered(db, name)
+        producers = await _producers(db, name)
+    everyone = next((each for each in steered if each.node == ALL), None)
+    by_node = {each.node: each for each in steered}
+    rows = [
+        {
+            "producer": each,
+            "silent": each.silent > SILENT_AFTER,
+            "steered": by_node.get(each.node),
+            "follows": follows(each, everyone, by_node.get(each.node)),
+        }
+        for each in producers
+    ]
+    return page(
+        request,
+        "queue.html",
+        status=422 if problem else 200,
+        shell=shell,
+        standing=standing,
+        everyone=everyone,
+        rows=rows,
+        following=sum(1 for row in rows if row["follows"]),
+        counted=queues.COUNTED,
+        queue_path=queue_path,
+        problem=problem,
+        reason=wish.reason if wish else "",
+        node=wish.node if wish else ALL,
+    )
+
+
+def follows(producer: Producer, everyone: Steered | None, one: Steered | None) -> bool:
+    """Say whether a worker shows itself as it was asked to be."""
+
+    def asked(field: str) -> object:
+        for steered in (one, everyone):
+            if steered is not None and (value := getattr(steered, field)) is not None:
+                return value
+        return None
+
+    rests = bool(asked("paused") or asked("stopped"))
+    limit = asked("local_limit")
+    return producer.paused == rests and limit in (None, producer.local_limit)
+
+
+ROUTES = [
+    web.get("/queues", show_all),
+    web.get("/queues/{name}", show),
+    web.post("/queues/{name}/pause", pause),
+    web.post("/queues/{name}/resume", resume),
+    web.post("/queues/{name}/scale", scale),
+    web.post("/queues/{name}/stop", stop),
+    web.post("/queues/{name}/start", start),
+]

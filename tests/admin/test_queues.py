@@ -1,0 +1,133 @@
+"""Queues in the admin: steered by those who may, kept, told to every Oban, and written down."""
+
+import asyncio
+import json
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+from yarl import URL
+
+from quarterjack.queries import queues
+from quarterjack.queries.queues import ALL
+from tests.admin.conftest import Admin
+from tests.conftest import TestDatabase
+from tests.processes import cluster
+from tests.waiting import until
+
+WORKERS = """
+INSERT INTO qj_producers (uuid, name, node, pid, version, queue, local_limit, running)
+SELECT gen_random_uuid(), 'Oban', node, 1, '0', 'sums', 10, 3 FROM unnest('{w-1,w-2}'::text[]) AS node
+"""
+
+
+async def test_it_is_kept_told_and_audited(admin: Admin) -> None:
+    heard: list[dict[str, Any]] = []
+    listening = await asyncpg.connect(admin.database.url)
+    await listening.add_listener(
+        "public.oban_signal", lambda *told: heard.append(json.loads(str(told[3])))
+    )
+    await admin.database.pool.execute(WORKERS)
+    ana = await admin.signed_in()
+    asked = [
+        ("pause", {"reason": "disk full"}),
+        ("scale", {"reason": "slow", "limit": "4", "node": "w-2"}),
+        ("resume", {"reason": "disk is fine"}),
+        ("stop", {"reason": "moves"}),
+        ("start", {"reason": "moved"}),
+        ("scale", {"reason": "as before", "limit": ""}),
+    ]
+    for verb, fields in asked:
+        assert (await ana.post(f"/queues/sums/{verb}", fields)).status == 200
+
+    await until(lambda: _true(len(heard) == 4))
+    await listening.close()
+    assert heard == [
+        {"action": "pause", "queue": "sums", "ident": "any"},
+        {"action": "scale", "limit": 4, "queue": "sums", "ident": "Oban.w-2"},
+        {"action": "resume", "queue": "sums", "ident": "any"},
+        {"action": "stop", "queue": "sums", "ident": "any"},
+    ]
+    everyone, one = await queues.steered(admin.database.pool, "sums")
+    assert (everyone.node, everyone.paused, everyone.stopped) == (ALL, False, False)
+    assert (everyone.changed_by, everyone.reason) == ("ana", "as before")
+    assert (one.node, one.local_limit) == ("w-2", None)
+    rows = await admin.database.pool.fetch(
+        "SELECT action, reason, after FROM qj_audit WHERE target = 'sums' ORDER BY id"
+    )
+    assert [row["reason"] for row in rows] == [fields["reason"] for _, fields in asked]
+    assert rows[1]["after"] == {"node": "w-2", "limit": 4}
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields", "said"),
+    [
+        ("pause", {"reason": " "}, "Say why"),
+        ("scale", {"reason": "x", "limit": "0"}, "give 1 to 10000"),
+        ("scale", {"reason": "x", "limit": "3.5"}, "give 1 to 10000"),
+        ("pause", {"reason": "x", "node": "w-9"}, "No worker w-9 has this queue"),
+    ],
+)
+async def test_what_cannot_be_is_told(
+    admin: Admin, verb: str, fields: dict[str, str], said: str
+) -> None:
+    await admin.database.pool.execute(WORKERS)
+    page = await (await admin.signed_in()).post(f"/queues/sums/{verb}", fields)
+
+    assert (page.status, said in page.text) == (422, True), page.text
+    assert await queues.steered(admin.database.pool, "sums") == []
+
+
+async def test_each_role_steers_as_it_may(admin: Admin) -> None:
+    viewer, operator = (
+        await admin.signed_in("vi", "viewer"),
+        await admin.signed_in("op", "operator"),
+    )
+    verbs = ("pause", "resume", "scale", "stop", "start")
+
+    found = [(await operator.post(f"/queues/q/{verb}", {"reason": "x"})).status for verb in verbs]
+
+    assert found == [200, 200, 403, 403, 403]
+    assert (await viewer.post("/queues/q/pause", {"reason": "x"})).status == 403
+    assert "<button" not in (await viewer.get("/queues/q")).html.partition('id="main"')[2]
+
+
+@pytest.mark.parametrize("name", ["a/b", "ä ö?&#", "%2e%2e"])
+async def test_any_name_has_a_page(admin: Admin, name: str) -> None:
+    await admin.database.pool.execute(
+        "INSERT INTO oban_jobs (worker, queue) VALUES ('w', $1)", name
+    )
+    ana = await admin.signed_in()
+
+    page = await ana.get("/queues")
+    link = f"/queues/{quote(name, safe='')}"
+    assert f'href="{link}"' in page.html
+    asked = await ana.session.post(
+        URL(f"{ana.origin}{link}/pause", encoded=True),
+        data={"csrf_token": ana.csrf, "reason": "x"},
+        headers={"Origin": ana.origin},
+    )
+    assert asked.status == 200
+    assert [each.paused for each in await queues.steered(admin.database.pool, name)] == [True]
+
+
+async def test_a_worker_follows_and_the_page_says_so(database: TestDatabase, admin: Admin) -> None:
+    ana = await admin.signed_in()
+    async with cluster(database) as running:
+        await running.worker("worker-1", import_="tests.jobs", queues="default=5")
+        await until(lambda: database.pool.fetchval("SELECT count(*) FROM oban_producers"))
+        await ana.post("/queues/default/pause", {"reason": "disk full"})
+
+        async def confirmed() -> bool:
+            page = await ana.get("/queues/default")
+            return "1 of 1 stand as was asked" in page.text and "0 of 5" in page.text
+
+        await until(confirmed)
+        assert "disk full" in (await ana.get("/queues/default")).text
+        await until(lambda: database.pool.fetchval("SELECT paused FROM qj_producers"))
+
+
+async def _true(value: bool) -> bool:
+    await asyncio.sleep(0)
+    return value

@@ -1,0 +1,101 @@
+"""What is asked of a queue holds on every worker, at once and after a restart."""
+
+from uuid import uuid4
+
+import pytest
+
+import quarterjack
+from quarterjack.queries import queues
+from quarterjack.queries.producers import Asked
+from quarterjack.queries.queues import ALL, OWN_LIMIT, Change
+from quarterjack_worker.queues import Queues
+from tests.conftest import TestDatabase
+from tests.processes import cluster
+from tests.waiting import until
+
+SHOWN = "SELECT paused, local_limit FROM qj_producers WHERE node = $1 AND state = 'running'"
+
+
+async def _stands(database: TestDatabase, node: str, paused: bool, limit: int) -> bool:
+    row = await database.pool.fetchrow(SHOWN, node)
+    return row is not None and (row["paused"], row["local_limit"]) == (paused, limit)
+
+
+async def _signal(database: TestDatabase, payload: str) -> None:
+    await database.pool.execute("SELECT pg_notify('public.oban_signal', $1)", payload)
+
+
+async def test_what_a_signal_asked_outlives_the_worker(database: TestDatabase) -> None:
+    async with cluster(database) as running:
+        before = await running.worker("worker-1", import_="tests.jobs", queues="default=5")
+        await until(lambda: database.pool.fetchval("SELECT count(*) FROM oban_producers"))
+        await _signal(database, '{"action": "scale", "queue": "default", "limit": 3}')
+        await _signal(database, '{"action": "pause", "queue": "*", "ident": "Oban.worker-1"}')
+        await until(lambda: database.pool.fetchval("SELECT count(*) = 2 FROM qj_queues"), within=5)
+
+        await before.stop()
+        await running.worker("worker-1", import_="tests.jobs", queues="default=5")
+        await running.worker("worker-2", import_="tests.jobs", queues="default=5")
+        await until(lambda: _stands(database, "worker-1", True, 3))
+        await until(lambda: _stands(database, "worker-2", False, 3))
+
+
+async def test_a_paused_queue_runs_nothing_from_the_start(database: TestDatabase) -> None:
+    await queues.steer(database.pool, "default", Change(paused=True), node=ALL, by="ana")
+    await quarterjack.enqueue(database.pool, "count")
+    async with cluster(database) as running:
+        await running.worker("worker-1", import_="tests.jobs", queues="default=5,other=1")
+        await quarterjack.enqueue(database.pool, "count", queue="other")
+        await until(
+            lambda: database.pool.fetchval(
+                "SELECT state = 'completed' FROM oban_jobs WHERE queue = 'other'"
+            )
+        )
+        waits = "SELECT state::text FROM oban_jobs WHERE queue = 'default'"
+        assert await database.pool.fetchval(waits) == "available"
+
+        await queues.steer(database.pool, "default", Change(paused=False), node=ALL, by="ana")
+        await until(
+            lambda: database.pool.fetchval("SELECT bool_and(state = 'completed') FROM oban_jobs")
+        )
+
+
+async def test_what_is_asked_of_all_ends_what_was_asked_of_one(database: TestDatabase) -> None:
+    async def ask(node: str, change: Change) -> bool:
+        return await queues.steer(database.pool, "q", change, node=node, by="ana")
+
+    assert await ask("n", Change(paused=False, limit=2))
+    assert not await ask("n", Change(limit=2))
+    assert await ask(ALL, Change(paused=True))
+    assert not await ask(ALL, Change(paused=True))
+    everyone, one = await queues.steered(database.pool, "q")
+    assert (everyone.paused, everyone.local_limit) == (True, None)
+    assert (one.paused, one.local_limit) == (None, 2)
+
+    assert await ask(ALL, Change(limit=OWN_LIMIT))
+    assert [each.local_limit for each in await queues.steered(database.pool, "q")] == [None, None]
+
+
+def test_what_was_read_before_a_signal_was_written_is_passed_over() -> None:
+    uuid = uuid4()
+    steered = Queues({"q": 5}, {"q": uuid}, "n")
+    older = {uuid: Asked(paused=False, stopped=False, limit=None)}
+    steered.obey({"action": "pause", "queue": "q"})
+
+    assert not steered.follow(older, read_at=1.0)
+    steered.unwritten.clear()
+    steered.written_at = 2.0
+    assert not steered.follow(older, read_at=1.0)
+    assert steered["q"].paused
+    assert steered.follow(older, read_at=3.0)
+    assert not steered["q"].paused
+
+
+@pytest.mark.parametrize("limit", [0, -1, 10_001, "3", True, None, 2.0])
+def test_a_limit_that_cannot_be_is_passed_over(limit: object) -> None:
+    steered = Queues({"q": 5}, {"q": uuid4()}, "n")
+
+    steered.obey({"action": "scale", "queue": "q", "limit": limit})
+
+    assert steered["q"].limit == 5
+    assert not steered.unwritten
