@@ -20,7 +20,7 @@ FROM pick WHERE j.id = pick.id RETURNING j.id, j.worker, j.args
 """
 ACK = """
 UPDATE oban_jobs SET state = 'completed', completed_at = timezone('UTC', clock_timestamp())
-WHERE id = ANY ($1::bigint[]) AND state = 'executing'
+WHERE id = ANY ($1::bigint[]) AND state::text = 'executing'
 """
 INSERT = "INSERT INTO oban_jobs (worker, args) VALUES ('noop', $1::text::jsonb)"
 
