@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -9,7 +10,8 @@ import asyncpg
 import pytest
 from yarl import URL
 
-from quarterjack.queries import queues
+from quarterjack.queries import limits, queues
+from quarterjack.queries.limits import Limits
 from quarterjack.queries.queues import ALL
 from tests.admin.conftest import Admin
 from tests.conftest import TestDatabase
@@ -79,16 +81,71 @@ async def test_what_cannot_be_is_told(
     assert await queues.steered(admin.database.pool, "sums") == []
 
 
+LIMITS = {
+    "global_limit": "3",
+    "rate_limit": "100",
+    "rate_period": "1m",
+    "rate_burst": "",
+    "partition_by": "tenant",
+    "reason": "their server is small",
+}
+
+
+async def test_limits_are_kept_shown_and_audited(admin: Admin) -> None:
+    ana = await admin.signed_in()
+
+    page = await ana.post("/queues/sums/limits", LIMITS)
+
+    assert "At most 3 jobs run at once. Up to 100 start at once, then 100 in 1 m." in page.text
+    assert await limits.read(admin.database.pool, "sums") == Limits(
+        global_limit=3, rate_limit=100, rate_period=timedelta(minutes=1), partition_by="tenant"
+    )
+    assert page.fields() | {"reason": "", "csrf_token": ""} == LIMITS | {
+        "reason": "",
+        "csrf_token": "",
+    }
+    nothing = dict.fromkeys(LIMITS, "") | {"reason": "it has grown"}
+    assert (
+        "each node runs up to its own limit"
+        in (await ana.post("/queues/sums/limits", nothing)).text
+    )
+    rows = await admin.database.pool.fetch(
+        "SELECT before, after FROM qj_audit WHERE action = 'limit queue' ORDER BY id"
+    )
+    assert rows[1]["before"] == rows[0]["after"]
+    assert rows[0]["after"]["rate_period"] == 60
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "said"),
+    [
+        ("global_limit", "0", "from 1 to 1000000"),
+        ("rate_limit", "", "give both"),
+        ("rate_period", "soon", "soon"),
+        ("rate_period", "400d", "up to 31 days"),
+        ("reason", " ", "Say why"),
+    ],
+)
+async def test_limits_that_cannot_be_are_told(
+    admin: Admin, field: str, text: str, said: str
+) -> None:
+    page = await (await admin.signed_in()).post("/queues/sums/limits", LIMITS | {field: text})
+
+    assert (page.status, said in page.text) == (422, True), page.text
+    assert page.fields()["partition_by"] == "tenant"
+    assert await limits.read(admin.database.pool, "sums") == Limits()
+
+
 async def test_each_role_steers_as_it_may(admin: Admin) -> None:
     viewer, operator = (
         await admin.signed_in("vi", "viewer"),
         await admin.signed_in("op", "operator"),
     )
-    verbs = ("pause", "resume", "scale", "stop", "start")
+    verbs = ("pause", "resume", "scale", "stop", "start", "limits")
 
     found = [(await operator.post(f"/queues/q/{verb}", {"reason": "x"})).status for verb in verbs]
 
-    assert found == [200, 200, 403, 403, 403]
+    assert found == [200, 200, 403, 403, 403, 403]
     assert (await viewer.post("/queues/q/pause", {"reason": "x"})).status == 403
     assert "<button" not in (await viewer.get("/queues/q")).html.partition('id="main"')[2]
 

@@ -79,7 +79,7 @@ async def test_what_is_asked_of_all_ends_what_was_asked_of_one(database: TestDat
 def test_what_was_read_before_a_signal_was_written_is_passed_over() -> None:
     uuid = uuid4()
     steered = Queues({"q": 5}, {"q": uuid}, "n")
-    older = {uuid: Asked(paused=False, stopped=False, limit=None)}
+    older = {uuid: Asked(paused=False, stopped=False, limit=None, limited=False)}
     steered.obey({"action": "pause", "queue": "q"})
 
     assert not steered.follow(older, read_at=1.0)

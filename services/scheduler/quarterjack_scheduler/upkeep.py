@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from quarterjack.database import LOST, Connection, Pool, ask
-from quarterjack.queries import deliveries, jobs, journals, lease, prune, traces, upkeep
+from quarterjack.queries import deliveries, jobs, journals, lease, limits, prune, traces, upkeep
 from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.election import Election
 from quarterjack_scheduler.retention import Retention
@@ -172,6 +172,7 @@ class Pruner:
         told = await journals.prune(db, age=JOURNAL_AGE, limit=PRUNE_LIMIT)
         for forget in (deliveries.prune, prune.leaderships, prune.backfills, prune.losses):
             await forget(db, age=LEDGER_AGE)
+        await limits.forget_rates(db)
         if self._own_traces:
             await traces.prune(db)
         return 0.1 if PRUNE_LIMIT in (*deleted, ledger, told) else PRUNE_EVERY

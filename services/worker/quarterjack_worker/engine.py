@@ -18,7 +18,7 @@ from quarterjack import channels
 from quarterjack.database import LOST, Pool, ask
 from quarterjack.health import stalled
 from quarterjack.model import Job, JobState
-from quarterjack.queries import claims, jobs
+from quarterjack.queries import claims, jobs, limits
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Claim
 from quarterjack.queries.traces import Span
@@ -31,7 +31,6 @@ from quarterjack_worker.queues import Queue, Queues
 
 log = logging.getLogger(__name__)
 
-POLL = 1.0
 GATHER = 0.005
 AUDIT_EVERY = 5.0
 ANSWER_WITHIN = 10.0
@@ -100,7 +99,7 @@ class Engine:
                     log.warning("could not claim: %s; trying again", error)
                 reachable = False
             if not more:
-                await _within(self._woken.wait(), POLL)
+                await _within(self._woken.wait(), self._queues.patience())
                 if self._running and not self._queues.roomy():
                     await asyncio.sleep(GATHER)
                 if not self._woken.is_set():
@@ -156,19 +155,20 @@ class Engine:
         began = time.time_ns()
         self._in_flight = True
         try:
-            found = await ask(
+            claimed = await ask(
                 self._pool,
-                partial(claims.claim, wants=wants, node=self._node, nonce=uuid4().hex[:12]),
+                partial(limits.claim, wants=wants, node=self._node, nonce=uuid4().hex[:12]),
                 ANSWER_WITHIN,
             )
         finally:
             self._in_flight = False
         counts: dict[str, int] = {}
-        for job in found:
+        for job in claimed.jobs:
             counts[job.queue] = counts.get(job.queue, 0) + 1
             self._start(job, claimed_from=began)
         for want in wants:
             self._queues[want.queue].hungry = counts.get(want.queue, 0) >= want.demand
+            self._queues[want.queue].held_back = want.queue in claimed.held_back
         return any(queue.hungry and queue.free for queue in self._queues)
 
     def _start(self, job: Job, *, claimed_from: int) -> None:

@@ -17,11 +17,15 @@ log = logging.getLogger(__name__)
 
 LARGEST = 10_000
 AT_ONCE = 100
+POLL, POLL_HELD_BACK = 1.0, 0.05
 
 
 @dataclass(slots=True, kw_only=True)
 class Queue:
-    """One queue of this process. `hungry`: the database may hold more for it than was claimed."""
+    """One queue of this process. `hungry`: the database may hold more for it than was claimed.
+
+    `held_back`: its limits over all nodes leave jobs waiting, and room may be made elsewhere at any time.
+    """
 
     name: str
     producer: UUID
@@ -31,6 +35,8 @@ class Queue:
     paused: bool = False
     stopped: bool = False
     hungry: bool = True
+    limited: bool = False
+    held_back: bool = False
 
     @property
     def resting(self) -> bool:
@@ -55,11 +61,11 @@ class Queue:
 
     def follow(self, asked: Asked) -> bool:
         """Stand as is asked, in every respect; True if that changes anything."""
-        before = self.paused, self.stopped, self.limit
-        wanted = asked.paused, asked.stopped, asked.limit or self.own_limit
+        before = self.paused, self.stopped, self.limit, self.limited
+        wanted = asked.paused, asked.stopped, asked.limit or self.own_limit, asked.limited
         if before == wanted:
             return False
-        self.paused, self.stopped, self.limit = wanted
+        self.paused, self.stopped, self.limit, self.limited = wanted
         self.hungry = True
         return True
 
@@ -90,7 +96,12 @@ class Queues:
     def wants(self) -> list[Want]:
         """Give the demand of every queue that has room."""
         return [
-            Want(queue=queue.name, producer=queue.producer, demand=queue.demand)
+            Want(
+                queue=queue.name,
+                producer=queue.producer,
+                demand=queue.demand,
+                limited=queue.limited,
+            )
             for queue in self._queues.values()
             if queue.free
         ]
@@ -98,6 +109,10 @@ class Queues:
     def roomy(self) -> bool:
         """Say whether a claim is worth its cost: a queue that may hold more has half of its room free."""
         return any(queue.hungry and 2 * queue.free >= queue.limit for queue in self)
+
+    def patience(self) -> float:
+        """Give for how many seconds to wait for a sign before the next look."""
+        return POLL_HELD_BACK if any(queue.held_back and queue.free for queue in self) else POLL
 
     def producing(self) -> list[Producing]:
         """Give what the heartbeat shows."""

@@ -18,11 +18,12 @@ from quarterjack.queries.jobs import objects
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """How many more jobs a producer can run."""
+    """How many more jobs a producer can run; `limited`: its queue has limits over all nodes."""
 
     queue: str
     producer: UUID
     demand: int
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +83,15 @@ async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -
         node,
         nonce,
     )
-    found = [_claimed(record, node, nonce) for record in records]
+    return in_order([claimed(record, node, nonce) for record in records])
+
+
+def in_order(found: list[Job]) -> list[Job]:
+    """Sort jobs as they are to start."""
     return sorted(found, key=attrgetter("priority", "scheduled_at", "id"))
 
 
-def _claimed(record: asyncpg.Record, node: str, nonce: str) -> Job:
+def claimed(record: asyncpg.Record, node: str, nonce: str) -> Job:
     """Make the typed row; what a claim cannot have is not asked for, and what is empty is not decoded."""
     meta, errors = record["meta"], record["errors"]
     return Job(

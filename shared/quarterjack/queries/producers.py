@@ -24,11 +24,12 @@ class Producing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What qj_queues asks of one producer; `limit` None: that of its command line."""
+    """What qj_queues asks of one producer; `limit` None: that of its command line. `limited`: over all nodes."""
 
     paused: bool
     stopped: bool
     limit: int | None
+    limited: bool
 
 
 async def register(
@@ -94,7 +95,7 @@ async def beat(
           JOIN mine AS m USING (uuid)
           ON CONFLICT (uuid) DO UPDATE SET meta = excluded.meta, updated_at = excluded.updated_at
         )
-        SELECT q.uuid, q.paused, q.stopped, q.local_limit
+        SELECT q.uuid, q.paused, q.stopped, q.local_limit, q.limited
         FROM alive
         JOIN qj_asked AS q USING (uuid)
         """,
@@ -117,7 +118,11 @@ async def beat(
 async def asked(db: Database, uuids: Sequence[UUID]) -> dict[UUID, Asked]:
     """Read what is asked of producers."""
     records = await db.fetch(
-        "SELECT uuid, paused, stopped, local_limit FROM qj_asked WHERE uuid = ANY ($1::uuid[])",
+        """
+        SELECT uuid, paused, stopped, local_limit, limited
+        FROM qj_asked
+        WHERE uuid = ANY ($1::uuid[])
+        """,
         list(uuids),
     )
     return _asked(records)
@@ -126,7 +131,10 @@ async def asked(db: Database, uuids: Sequence[UUID]) -> dict[UUID, Asked]:
 def _asked(records: Sequence[Record]) -> dict[UUID, Asked]:
     return {
         record["uuid"]: Asked(
-            paused=record["paused"], stopped=record["stopped"], limit=record["local_limit"]
+            paused=record["paused"],
+            stopped=record["stopped"],
+            limit=record["local_limit"],
+            limited=record["limited"],
         )
         for record in records
     }

@@ -4,16 +4,19 @@ What is asked is kept, so that it outlives the workers, and told by Oban's own s
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import quote
 
 from aiohttp import web
 
+from quarterjack import spans
 from quarterjack.database import Connection
 from quarterjack.oban_web import NAME
-from quarterjack.queries import access, cluster, queues
+from quarterjack.queries import access, cluster, limits, queues
 from quarterjack.queries.cluster import Producer
+from quarterjack.queries.limits import Limits
 from quarterjack.queries.queues import ALL, OWN_LIMIT, Change, Steered
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.permissions import requires
@@ -55,7 +58,7 @@ async def show_all(request: web.Request) -> web.Response:
 @requires("view")
 async def show(request: web.Request) -> web.Response:
     """Show one queue, node by node, and the forms that steer it."""
-    return await _show(request)
+    return await show_queue(request)
 
 
 @requires("queues.pause")
@@ -76,7 +79,7 @@ async def scale(request: web.Request) -> web.Response:
     text = str((await request.post()).get("limit", "")).strip()
     if text and not (text.isdecimal() and len(text) < 6 and 0 < int(text) <= LARGEST):
         said = f"The limit is {text[:20]!r}: give 1 to {LARGEST}, or nothing for the worker's own."
-        return await _show(request, problem=said)
+        return await show_queue(request, problem=said)
     return await _steer(request, "scale queue", Change(limit=int(text) if text else OWN_LIMIT))
 
 
@@ -125,14 +128,14 @@ async def _steer(request: web.Request, action: str, change: Change) -> web.Respo
         reason=reason,
     )
     if not reason:
-        return await _show(request, problem="Say why: others will want to know.", wish=wish)
+        return await show_queue(request, problem="Say why: others will want to know.", wish=wish)
     if not 0 < len(wish.queue) <= LONGEST_NAME:
         raise web.HTTPNotFound(reason="Gone", text="There is no such queue.")
     async with writing(request) as db:
         nodes = {each.node for each in await _producers(db, wish.queue)}
         if wish.node != ALL and wish.node not in nodes:
             said = f"No worker {wish.node[:60]} has this queue now. Nothing was changed."
-            return await _show(request, problem=said, wish=wish)
+            return await show_queue(request, problem=said, wish=wish)
         done = await queues.steer(db, wish.queue, change, node=wish.node, by=by, reason=reason)
         await queues.signal(db, signals(wish))
         await access.record(
@@ -154,14 +157,20 @@ async def _producers(db: Connection, queue: str) -> list[Producer]:
     ]
 
 
-async def _show(
-    request: web.Request, *, problem: str | None = None, wish: Wish | None = None
+async def show_queue(
+    request: web.Request,
+    *,
+    problem: str | None = None,
+    wish: Wish | None = None,
+    typed: Mapping[str, str] | None = None,
 ) -> web.Response:
     name = request.match_info["name"][:LONGEST_NAME]
+    """Show one queue; what was typed stands in its form again."""
     async with reading(request) as db:
         shell = await look_around(db)
         [standing] = await queues.standings(db, queue=name)
         steered = await queues.steered(db, name)
+        limited = await limits.read(db, name)
         producers = await _producers(db, name)
     everyone = next((each for each in steered if each.node == ALL), None)
     by_node = {each.node: each for each in steered}
@@ -186,9 +195,23 @@ async def _show(
         counted=queues.COUNTED,
         queue_path=queue_path,
         problem=problem,
+        typed=typed or limit_texts(limited),
+        limited=limited,
         reason=wish.reason if wish else "",
         node=wish.node if wish else ALL,
     )
+
+
+def limit_texts(limited: Limits) -> dict[str, str]:
+    """Give limits as the texts of their form."""
+    period = limited.rate_period
+    numbers = (limited.global_limit, limited.rate_limit, limited.rate_burst)
+    names = ("global_limit", "rate_limit", "rate_burst")
+    return {name: str(number or "") for name, number in zip(names, numbers, strict=True)} | {
+        "rate_period": spans.write(period) if period else "",
+        "partition_by": limited.partition_by or "",
+        "reason": "",
+    }
 
 
 def follows(producer: Producer, everyone: Steered | None, one: Steered | None) -> bool:

@@ -1,0 +1,93 @@
+"""Limits of a queue over all nodes: jobs at once and jobs in a time, for all jobs or for each value of an args key."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import timedelta
+
+from aiohttp import web
+
+from quarterjack import spans
+from quarterjack.queries import access, limits
+from quarterjack.queries.limits import Limits
+from quarterjack_admin.keys import session_of, writing
+from quarterjack_admin.pages.queues import LONGEST_NAME, LONGEST_REASON, queue_path, show_queue
+from quarterjack_admin.permissions import requires
+
+LARGEST = 1_000_000
+LONGEST_PERIOD = timedelta(days=31)
+FIELDS = ("global_limit", "rate_limit", "rate_period", "rate_burst", "partition_by", "reason")
+
+
+@requires("queues.scale")
+async def save(request: web.Request) -> web.Response:
+    """Set the limits; empty fields are none. They hold for the next claim."""
+    given, queue = await request.post(), request.match_info["name"]
+    typed = {name: str(given.get(name, "")).strip().replace("\x00", "") for name in FIELDS}
+    try:
+        wanted = read(typed)
+        if not typed["reason"]:
+            raise ValueError("Say why: others will want to know.")
+        if not 0 < len(queue) <= LONGEST_NAME:
+            raise ValueError(f"A queue has a name of 1 to {LONGEST_NAME} characters.")
+    except ValueError as error:
+        return await show_queue(request, problem=str(error), typed=typed)
+    async with writing(request) as db:
+        before = await limits.read(db, queue)
+        by, reason = session_of(request).name, typed["reason"][:LONGEST_REASON]
+        await limits.limit(db, queue, wanted, by=by, reason=reason)
+        await access.record(
+            db,
+            actor=by,
+            action="limit queue",
+            address=request.remote or "",
+            target=queue,
+            before=_stored(before),
+            after=_stored(wanted),
+            reason=reason,
+        )
+    raise web.HTTPSeeOther(queue_path(queue))
+
+
+def read(typed: Mapping[str, str]) -> Limits:
+    """Read a form; ValueError says what is wrong with it."""
+    limits = Limits(
+        global_limit=_number("Jobs at once", typed["global_limit"]),
+        rate_limit=_number("Jobs to start", typed["rate_limit"]),
+        rate_period=_period(typed["rate_period"]),
+        rate_burst=_number("The burst", typed["rate_burst"]),
+        partition_by=typed["partition_by"][:LONGEST_NAME] or None,
+    )
+    if (limits.rate_limit is None) is not (limits.rate_period is None):
+        raise ValueError("A rate is a number of jobs and a time, such as 100 in 1m: give both.")
+    if limits.rate_burst and not limits.rate_limit:
+        raise ValueError("A burst belongs to a rate: give the rate, or leave the burst empty.")
+    if limits.partition_by and not (limits.global_limit or limits.rate_limit):
+        raise ValueError(
+            "There is no limit to have for each value: give one, or leave the key empty."
+        )
+    return limits
+
+
+def _number(name: str, text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isdecimal() and len(text) < 8 and 0 < int(text) <= LARGEST):
+        raise ValueError(f"{name}: {text[:20]!r} is not a number from 1 to {LARGEST}.")
+    return int(text)
+
+
+def _period(text: str) -> timedelta | None:
+    if not text:
+        return None
+    period = spans.read(text)
+    if not timedelta(0) < period <= LONGEST_PERIOD:
+        raise ValueError(f"The time of a rate is {text[:20]!r}: give up to 31 days, such as 1m.")
+    return period
+
+
+def _stored(limits: Limits) -> dict[str, object]:
+    period = limits.rate_period
+    return asdict(limits) | {"rate_period": None if period is None else period.total_seconds()}
+
+
+ROUTES = [web.post("/queues/{name}/limits", save)]

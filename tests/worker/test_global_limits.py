@@ -1,0 +1,224 @@
+"""Limits over all nodes hold whoever claims, and are shared fairly."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+import quarterjack
+from quarterjack import NewJob
+from quarterjack.model import Job
+from quarterjack.queries import claims, limits, producers
+from quarterjack.queries.claims import Want
+from quarterjack.queries.limits import Limits
+from quarterjack.queries.producers import Producing
+from tests.conftest import TestDatabase
+from tests.processes import cluster
+from tests.waiting import until
+
+WITNESS = """
+CREATE TABLE seen (running bigint, tenant text);
+CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO seen
+  SELECT count(*), args ->> 'tenant' FROM oban_jobs WHERE state = 'executing' GROUP BY 2;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER witness AFTER UPDATE ON oban_jobs FOR EACH STATEMENT EXECUTE FUNCTION witness();
+"""
+MOST = "SELECT coalesce(max(running), 0) FROM seen"
+
+
+async def _limit(database: TestDatabase, limit: Limits) -> None:
+    await limits.limit(database.pool, "default", limit, by="ana", reason="x")
+
+
+async def _producer(database: TestDatabase) -> UUID:
+    uuid = uuid4()
+    shown = Producing(uuid=uuid, queue="default", limit=10, running=0, paused=False)
+    await producers.register(
+        database.pool, node="n", pid=1, version="0", name="Oban", producers=[shown]
+    )
+    return uuid
+
+
+async def _claim(database: TestDatabase, uuid: UUID, demand: int) -> list[Job]:
+    want = Want(queue="default", producer=uuid, demand=demand, limited=True)
+    found, _ = await limits.claim_limited(database.pool, want=want, node="n", nonce="x")
+    return found
+
+
+async def _enqueue(database: TestDatabase, tenant: str, count: int) -> None:
+    await quarterjack.enqueue_many(
+        database.pool, [NewJob(worker="count", args={"tenant": tenant})] * count
+    )
+
+
+@pytest.mark.parametrize("partition_by", [None, "tenant"])
+async def test_many_claims_at_once_stay_within_the_limit(
+    database: TestDatabase, partition_by: str | None
+) -> None:
+    await database.pool.execute(WITNESS)
+    await _limit(database, Limits(global_limit=3, partition_by=partition_by))
+    for tenant in ("a", "b"):
+        await _enqueue(database, tenant, 100)
+    uuids = [await _producer(database) for _ in range(8)]
+    done: set[int] = set()
+
+    async def work(uuid: UUID) -> None:
+        while len(done) < 200:
+            for job in await _claim(database, uuid, 2):
+                assert job.id not in done
+                await database.pool.execute(
+                    "UPDATE oban_jobs SET state = 'completed' WHERE id = $1", job.id
+                )
+                done.add(job.id)
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(work(uuid) for uuid in uuids))
+
+    if partition_by:
+        assert await database.pool.fetchval(MOST) == 3
+    else:
+        together = "SELECT max(n) FROM (SELECT sum(running) AS n FROM seen GROUP BY xmin) AS s"
+        assert await database.pool.fetchval(together) == 3
+
+
+async def test_a_claim_that_counted_before_anothers_takes_nothing(database: TestDatabase) -> None:
+    await _limit(database, Limits(global_limit=3))
+    await quarterjack.enqueue_many(database.pool, [NewJob(worker="count", priority=5)] * 3)
+    early, late = await _producer(database), await _producer(database)
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM qj_queues FOR UPDATE")
+        counted = asyncio.create_task(_claim(database, early, 3))
+        await until(lambda: database.pool.fetchval(blocked))
+        await quarterjack.enqueue_many(database.pool, [NewJob(worker="count")] * 3)
+        want = Want(queue="default", producer=late, demand=3, limited=True)
+        found, _ = await limits.claim_limited(connection, want=want, node="n", nonce="x")
+
+    assert (len(found), await counted) == (3, [])
+    assert len(await claims.held_by(database.pool, producers=[early, late])) == 3
+
+
+async def test_partitions_take_turns_though_one_has_a_backlog(database: TestDatabase) -> None:
+    await _limit(database, Limits(global_limit=4, partition_by="tenant"))
+    await _enqueue(database, "large", 6_000)
+    for tenant in ("b", "c"):
+        await _enqueue(database, tenant, 10)
+    uuid = await _producer(database)
+
+    first = await _claim(database, uuid, 3)
+    rest = await _claim(database, uuid, 100)
+
+    assert len(first) == 3
+    assert Counter(job.args["tenant"] for job in first + rest) == {"large": 4}
+    rest += await _claim(database, uuid, 5)
+    rest += await _claim(database, uuid, 100)
+    assert Counter(job.args["tenant"] for job in first + rest) == {"large": 4, "b": 4, "c": 4}
+
+
+async def test_within_reach_the_least_busy_partition_goes_first(database: TestDatabase) -> None:
+    await _limit(database, Limits(global_limit=10, partition_by="tenant"))
+    await _enqueue(database, "a", 20)
+    await _enqueue(database, "b", 20)
+    uuid = await _producer(database)
+
+    first = await _claim(database, uuid, 4)
+
+    assert Counter(job.args["tenant"] for job in first) == {"a": 2, "b": 2}
+
+
+@pytest.mark.parametrize("partition_by", [None, "tenant"])
+async def test_a_rate_lets_a_burst_start_and_then_so_many_in_a_time(
+    database: TestDatabase, partition_by: str | None
+) -> None:
+    await _limit(
+        database,
+        Limits(
+            rate_limit=60,
+            rate_period=timedelta(hours=1),
+            rate_burst=5,
+            partition_by=partition_by,
+        ),
+    )
+    for tenant in ("a", "b"):
+        await _enqueue(database, tenant, 20)
+    uuid = await _producer(database)
+
+    async def claimed() -> int:
+        return len(await _claim(database, uuid, 100))
+
+    parts = 2 if partition_by else 1
+    assert [await claimed(), await claimed()] == [5 * parts, 0]
+    await database.pool.execute("UPDATE qj_rates SET free_at = free_at - interval '2 minutes 1 s'")
+    assert [await claimed(), await claimed()] == [2 * parts, 0]
+    await database.pool.execute("UPDATE qj_rates SET free_at = free_at - interval '1 day'")
+    assert [await claimed(), await claimed()] == [5 * parts, 0]
+
+
+async def test_a_limit_lifted_or_lowered_holds_for_the_next_claim(database: TestDatabase) -> None:
+    await _limit(database, Limits(global_limit=2))
+    await _enqueue(database, "a", 20)
+    uuid = await _producer(database)
+
+    assert len(await _claim(database, uuid, 10)) == 2
+    await _limit(database, Limits(global_limit=5))
+    assert len(await _claim(database, uuid, 10)) == 3
+    await _limit(database, Limits(global_limit=1))
+    assert await _claim(database, uuid, 10) == []
+    await _limit(database, Limits())
+    assert len(await _claim(database, uuid, 10)) == 10
+
+
+async def test_the_dead_and_the_unlimited_claim_nothing_here(database: TestDatabase) -> None:
+    await _enqueue(database, "a", 1)
+    uuid = await _producer(database)
+    assert await _claim(database, uuid, 1) == []
+    await _limit(database, Limits(global_limit=2))
+    await database.pool.execute("UPDATE qj_producers SET state = 'dead'")
+
+    assert await _claim(database, uuid, 1) == []
+
+
+async def test_workers_keep_to_a_limit_also_when_one_is_killed(database: TestDatabase) -> None:
+    await database.pool.execute(WITNESS)
+    await _limit(database, Limits(global_limit=2))
+    async with cluster(database) as running:
+        await running.scheduler()
+        workers = [
+            await running.worker(name, import_="tests.jobs", queues="default=10")
+            for name in ("worker-1", "worker-2")
+        ]
+        await quarterjack.enqueue_many(database.pool, [NewJob(worker="wait_for_release")] * 6)
+        await until(
+            lambda: database.pool.fetchval(
+                "SELECT count(*) = 2 FROM oban_jobs WHERE state = 'executing'"
+            )
+        )
+        holder = await database.pool.fetchval(
+            "SELECT min(attempted_by[1]) FROM oban_jobs WHERE state = 'executing'"
+        )
+        await workers[int(holder[-1]) - 1].kill()
+        await database.pool.execute("CREATE TABLE released ()")
+        await until(
+            lambda: database.pool.fetchval("SELECT bool_and(state = 'completed') FROM oban_jobs"),
+            within=30,
+        )
+
+    assert await database.pool.fetchval(MOST) == 2
+
+
+async def test_a_queue_without_limits_is_claimed_by_the_same_statement_as_ever(
+    database: TestDatabase,
+) -> None:
+    await _enqueue(database, "a", 3)
+    uuid = await _producer(database)
+    want = Want(queue="default", producer=uuid, demand=2)
+
+    found = await limits.claim(database.pool, wants=[want], node="n", nonce="x")
+
+    assert (len(found.jobs), found.held_back) == (2, set())
+    assert len(await claims.claim(database.pool, wants=[want], node="n", nonce="x")) == 1
