@@ -54,6 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--postgres", choices=TESTED, help="test on this major version only")
     parser.addoption("--seed", type=int, help="repeat the faults of an earlier run")
     parser.addoption("--nightly", action="store_true", help="the faults that take long as well")
+    parser.addoption("--soak", type=float, metavar="MINUTES", help="the soak as well, for so long")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,10 +69,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.option.nightly:
-        late = [item for item in items if item.get_closest_marker("nightly")]
-        config.hook.pytest_deselected(items=late)
-        items[:] = [item for item in items if item not in late]
+    for marker in ("nightly", "soak"):
+        if not config.getoption(marker):
+            late = [item for item in items if item.get_closest_marker(marker)]
+            config.hook.pytest_deselected(items=late)
+            items[:] = [item for item in items if item not in late]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

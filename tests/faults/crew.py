@@ -88,9 +88,11 @@ class Crew:
             if job.id
         ]
 
-    async def held(self, number: int, *, gate: str = "gate", queue: str = "default") -> list[int]:
+    async def held(
+        self, number: int, *, worker: str = "hold", gate: str = "gate", queue: str = "default"
+    ) -> list[int]:
         """Jobs that run until their gate opens, once all of them run."""
-        ids = await self.enqueue("hold", number, gate=gate, queue=queue)
+        ids = await self.enqueue(worker, number, gate=gate, queue=queue)
         await until(partial(self.field.ask, EXECUTING, ids, number), within=20.0)
         return ids
 
@@ -150,7 +152,7 @@ class Crew:
             check_executions(executions, deaths)
         rows = await pool.fetch("SELECT job_id FROM fault_effects")
         completed = await pool.fetch(
-            "SELECT id FROM oban_jobs WHERE worker = 'write' AND state = 'completed'"
+            "SELECT id FROM oban_jobs WHERE worker LIKE 'write%' AND state = 'completed'"
         )
         check_effects([row[0] for row in rows], {row[0] for row in completed})
         blamed = await pool.fetch(BLAMED)

@@ -1,5 +1,6 @@
-"""A primary that is lost, with and without what it had acknowledged, and a standby that stalls (F10, F11, F13)."""
+"""A primary that is lost, with what it had acknowledged or without, a stalled standby, an old backup (F10-F13, F44)."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,8 +12,9 @@ import pytest
 
 from quarterjack_local.postgres import Server
 from tests.checks import History, Tick, check_losses
+from tests.conftest import TestDatabase
 from tests.faults.arena import Arena, arena
-from tests.faults.pair import Pair, pair
+from tests.faults.pair import Pair, host_and_port, pair
 from tests.waiting import until
 
 pytestmark = [pytest.mark.newest_postgres, pytest.mark.timeout(180)]
@@ -86,6 +88,40 @@ async def test_f13_a_standby_that_stalls_stops_no_heartbeat(
         await field.verify()
         assert max(silences) < 3.0, silences
         assert "canceling wait" not in two.log()
+
+
+@pytest.mark.parametrize("seconds", [6, pytest.param(45, marks=pytest.mark.nightly)])
+async def test_f44_an_older_backup_is_restored(
+    own_server_database: TestDatabase, tmp_path: Path, seed: int, seconds: int
+) -> None:
+    """What was decided since is decided again; what is older than half a minute, as catch-up says."""
+    server = own_server_database.server
+    async with arena(own_server_database, tmp_path, seed=seed) as field:
+        await field.pass_time(5.0)
+        async with field.trouble("restore"):
+            await asyncio.to_thread(_back_up, server)
+            await field.pass_time(float(seconds))
+            await asyncio.to_thread(server.stop, "immediate")
+            server.data.rename(server.data.with_name("lost"))
+            server.data.with_name("backup").rename(server.data)
+            await asyncio.to_thread(server.start)
+        await field.decides()
+        await until(lambda: field.ask("SELECT count(*) > 0 FROM qj_lost_ticks"))
+        history = await field.verify()
+        acknowledged = await _acknowledged(field, history)
+        reported = await _reported(field)
+        check_losses(acknowledged, history.ledger, reported)
+        field.diary.note("lost", number=len(reported))
+    assert len(reported) > 3 * seconds
+
+
+def _back_up(server: Server) -> None:
+    host, port = host_and_port(server)
+    server._run(
+        "pg_basebackup",
+        *("-h", host, "-p", str(port), "-U", "postgres", "-X", "stream", "-c", "fast"),
+        *("-D", str(server.data.with_name("backup"))),
+    )
 
 
 async def _acknowledged(field: Arena, history: History) -> list[Tick]:

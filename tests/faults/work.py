@@ -90,6 +90,19 @@ async def hold(args: Work, context: Context) -> int:
     return context.attempt
 
 
+@job("write_when_opened", backoff=timedelta(seconds=0.2))
+async def write_when_opened(args: Work, context: Context) -> None:
+    """Leave one row once the gate opens."""
+    await asyncio.shield(_opened(args.gate))
+    await write(args, context)
+
+
+@job("census", recorded=True)
+async def census() -> int:
+    """Count the tasks of this process."""
+    return len(asyncio.all_tasks())
+
+
 @job("write", backoff=timedelta(seconds=0.2))
 async def write(args: Work, context: Context) -> None:
     """Leave one row, which commits with the completion."""
