@@ -4,7 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -15,7 +15,8 @@ from quarterjack.bell import ring
 from quarterjack.database import Connection, Database
 from quarterjack.errors import JobInvalid
 from quarterjack.model import Enqueued
-from quarterjack.queries import jobs
+from quarterjack.queries import jobs, replacing
+from quarterjack.queries.replacing import Replacement
 from quarterjack.unique import Unique
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ async def _insert_and_ring(
     connection: Connection, new: Sequence[NewJob], wake: Callable[[Set[str]], Awaitable[None]]
 ) -> list[Enqueued]:
     mixed = len({job.unique is None for job in new}) == 2
-    if mixed:
+    if mixed or any(job.unique is not None and job.unique.replace for job in new):
         async with connection.transaction():
             results = await _insert(connection, new, rings_itself=True)
     else:
@@ -156,7 +157,43 @@ async def _insert(
         connection, [rows[index] for index in unique], rings_itself=rings_itself
     )
     results |= dict(zip(unique, outcomes, strict=True))
-    return [results[index] for index in range(len(new))]
+    replaced = await _replace(connection, new, rows, results)
+    return [
+        replace(results[index], replaced=True) if index in replaced else results[index]
+        for index in range(len(new))
+    ]
+
+
+async def _replace(
+    connection: Connection,
+    new: Sequence[NewJob],
+    rows: Sequence[dict[str, Any]],
+    results: Mapping[int, Enqueued],
+) -> set[int]:
+    """Let inserts replace what they conflict with, the last of several; the places of those that did."""
+    wanted: dict[int, tuple[int, Replacement]] = {}
+    for index, job in enumerate(new):
+        id = results[index].id
+        if job.unique is None or not job.unique.replace or not results[index].conflict or not id:
+            continue
+        row = rows[index]
+        wanted[id] = (
+            index,
+            Replacement(
+                id=id,
+                key=row["key"],
+                fields=job.unique.replace,
+                args=row["args"],
+                scheduled_at=row["scheduled_at"],
+                priority=job.priority,
+                max_attempts=job.max_attempts,
+                tags=row["tags"],
+            ),
+        )
+    if not wanted:
+        return set()
+    done = await replacing.replace(connection, [each for _, each in wanted.values()])
+    return {index for id, (index, _) in wanted.items() if id in done}
 
 
 def _row(job: NewJob) -> dict[str, Any]:

@@ -60,10 +60,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueued:
-    """What became of an insert: the new job's id, or the id of the job it conflicts with."""
+    """What became of an insert: the new job's id, or the id of the job it conflicts with, and if that was replaced."""
 
     id: int | None
     conflict: bool = False
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from quarterjack.errors import JobInvalid
 from quarterjack.model import STATE_GROUPS
 
 FIELDS = ("worker", "queue", "args")
+REPLACEABLE = ("args", "scheduled_at", "priority", "max_attempts", "tags")
 LONGEST = timedelta(days=36_500)
 
 
@@ -24,13 +25,15 @@ class Unique:
     """At most one job with equal `fields` in one of `states` within `period` of its insert.
 
     `period=None` means for as long as the job is in one of the states; `keys` restricts args to some
-    top-level keys; `states` names a group: incomplete, successful, scheduled or all.
+    top-level keys; `states` names a group: incomplete, successful, scheduled or all. A conflicting insert
+    replaces these fields of a job that still waits: `replace`, which is for inserts, not for schedules.
     """
 
     period: timedelta | None = timedelta(seconds=60)
     fields: tuple[str, ...] = FIELDS
     keys: tuple[str, ...] = ()
     states: str = "successful"
+    replace: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.period is not None and not timedelta(0) < self.period <= LONGEST:
@@ -46,6 +49,10 @@ class Unique:
             )
         if not self.fields:
             raise JobInvalid(f"unique fields are empty: choose from {', '.join(FIELDS)}")
+        if isinstance(self.replace, str) or set(self.replace) - set(REPLACEABLE):
+            raise JobInvalid(
+                f"unique replace is {self.replace!r:.60}: choose from {', '.join(REPLACEABLE)}"
+            )
         if self.states not in STATE_GROUPS:
             raise JobInvalid(
                 f"unique states {self.states!r} are unknown: choose from {', '.join(STATE_GROUPS)}"

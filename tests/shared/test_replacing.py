@@ -1,0 +1,74 @@
+"""A unique insert replaces what waits, never what runs, whoever else inserts at the same time."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import quarterjack
+from quarterjack import Enqueued, JobInvalid, NewJob, Unique
+from tests.conftest import TestDatabase
+
+LATER = datetime(2040, 1, 1, tzinfo=UTC)
+ONE = Unique(period=None, states="incomplete", keys=("id",), replace=("args", "scheduled_at"))
+
+
+async def test_what_waits_is_replaced_in_the_named_fields(database: TestDatabase) -> None:
+    first = await quarterjack.enqueue(
+        database.pool, "w", {"id": 1, "n": 1}, unique=ONE, scheduled_at=LATER, priority=3
+    )
+
+    second = await quarterjack.enqueue(
+        database.pool, "w", {"id": 1, "n": 2}, unique=ONE, scheduled_at=LATER + timedelta(days=1)
+    )
+
+    assert second == Enqueued(id=first.id, conflict=True, replaced=True)
+    row = await database.row("SELECT state::text, args, priority, scheduled_at FROM oban_jobs")
+    assert (row["state"], row["args"], row["priority"]) == ("scheduled", {"id": 1, "n": 2}, 3)
+    assert row["scheduled_at"].isoformat() == "2040-01-02T00:00:00"
+
+    await quarterjack.enqueue(database.pool, "w", {"id": 1, "n": 3}, unique=ONE)
+    row = await database.row("SELECT state::text, args FROM oban_jobs")
+    assert (row["state"], row["args"]["n"]) == ("available", 3)
+
+
+async def test_what_runs_is_left_as_it_is(database: TestDatabase) -> None:
+    await quarterjack.enqueue(database.pool, "w", {"id": 1, "n": 1}, unique=ONE)
+    await database.pool.execute("UPDATE oban_jobs SET state = 'executing', attempt = 1")
+
+    second = await quarterjack.enqueue(database.pool, "w", {"id": 1, "n": 2}, unique=ONE)
+
+    assert (second.conflict, second.replaced) == (True, False)
+    assert (await database.row("SELECT args FROM oban_jobs"))["args"]["n"] == 1
+
+
+async def test_of_a_batch_the_last_replaces(database: TestDatabase) -> None:
+    results = await quarterjack.enqueue_many(
+        database.pool,
+        [NewJob(worker="w", args={"id": 1, "n": n}, unique=ONE) for n in range(4)],
+    )
+
+    assert [result.conflict for result in results] == [False, True, True, True]
+    assert [result.replaced for result in results] == [False, False, False, True]
+    assert (await database.row("SELECT args FROM oban_jobs"))["args"]["n"] == 3
+
+
+async def test_many_at_once_leave_one_job_and_lose_no_reply(database: TestDatabase) -> None:
+    async def insert(n: int) -> list[Enqueued]:
+        order = range(10) if n % 2 else reversed(range(10))
+        made = [NewJob(worker="w", args={"id": id, "n": n}, unique=ONE) for id in order]
+        return await quarterjack.enqueue_many(database.pool, made)
+
+    async with asyncio.timeout(30):
+        batches = await asyncio.gather(*(insert(n) for n in range(30)))
+
+    results = [result for batch in batches for result in batch]
+    assert sum(not result.conflict for result in results) == 10
+    assert all(result.replaced for result in results if result.conflict)
+    assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == 10
+
+
+@pytest.mark.parametrize("replace", ["args", ("state",), ("args", "queue")])
+def test_what_cannot_be_replaced_is_refused(replace: object) -> None:
+    with pytest.raises(JobInvalid, match="choose from args, scheduled_at"):
+        Unique(replace=replace)  # type: ignore[arg-type]
