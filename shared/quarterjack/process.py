@@ -37,6 +37,7 @@ def set_up_logging() -> None:
     text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else text)
     handler.addFilter(in_one_line)
+    handler.addFilter(is_awaited)
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
@@ -46,6 +47,12 @@ def in_one_line(record: logging.LogRecord) -> bool:
         record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]}", ()
         record.exc_info = record.exc_text = None
     return True
+
+
+def is_awaited(record: logging.LogRecord) -> bool:
+    """Drop what asyncio says of a connection that broke after nobody waited for it any more: asyncpg leaves those."""
+    broke = record.exc_info and isinstance(record.exc_info[1], ConnectionError)
+    return not (broke and record.name == "asyncio" and "never retrieved" in record.getMessage())
 
 
 class JsonFormatter(logging.Formatter):

@@ -12,6 +12,8 @@ from tests.scheduler.replica import Replica, replica
 from tests.scheduler.test_backfill import STATE, fill, hours, let_it_step, made
 from tests.waiting import until
 
+TAKEN_OVER = "SELECT applied_version = version FROM qj_schedules"
+
 
 @pytest.fixture
 async def leader(database: TestDatabase) -> AsyncIterator[Replica]:
@@ -74,6 +76,7 @@ async def test_a_backfill_that_cannot_go_on_ends_and_stops_no_other(
     database: TestDatabase, leader: Replica, change: str, why: str
 ) -> None:
     await fill(database)
+    await until(lambda: database.pool.fetchval(TAKEN_OVER))
     await database.pool.execute(change)
     await fill(database, "other")
 

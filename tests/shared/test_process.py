@@ -1,11 +1,13 @@
 """What every service logs alike."""
 
+import asyncio
+import gc
 import logging
 import sys
 
 import pytest
 
-from quarterjack.process import JsonFormatter, in_one_line
+from quarterjack.process import JsonFormatter, in_one_line, is_awaited
 
 FORMS = [logging.Formatter("%(message)s"), JsonFormatter()]
 
@@ -26,6 +28,19 @@ def test_an_error_keeps_its_traceback(form: logging.Formatter) -> None:
 
     assert in_one_line(record)
     assert "Traceback" in form.format(record)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(ConnectionResetError("lost"), False), (ValueError("a bug"), True)]
+)
+async def test_a_connection_that_nobody_waits_for_is_no_error(
+    error: Exception, said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    asyncio.get_running_loop().create_future().set_exception(error)
+    gc.collect()
+
+    [record] = caplog.records
+    assert is_awaited(record) is said
 
 
 def _record(level: int) -> logging.LogRecord:
