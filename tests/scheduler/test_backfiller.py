@@ -12,7 +12,7 @@ from tests.scheduler.replica import Replica, replica
 from tests.scheduler.test_backfill import STATE, fill, hours, let_it_step, made
 from tests.waiting import until
 
-TAKEN_OVER = "SELECT applied_version = version FROM qj_schedules"
+TAKEN_OVER = "SELECT bool_and(applied_version IS NOT DISTINCT FROM version) FROM qj_schedules"
 
 
 @pytest.fixture
@@ -79,6 +79,7 @@ async def test_a_backfill_that_cannot_go_on_ends_and_stops_no_other(
     await until(lambda: database.pool.fetchval(TAKEN_OVER))
     await database.pool.execute(change)
     await fill(database, "other")
+    await until(lambda: database.pool.fetchval(TAKEN_OVER))
 
     await step(database, leader)
 
