@@ -5,12 +5,13 @@ import random
 from functools import partial
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from quarterjack_local.postgres import Server
 from tests.conftest import TestDatabase
 from tests.faults.arena import Replica
-from tests.faults.crew import EXECUTING, Crew, child_of, crew
+from tests.faults.crew import EXECUTING, Crew, child_of, crew, said
 from tests.faults.pair import pair
 from tests.waiting import until
 
@@ -152,6 +153,31 @@ async def test_f8_outcomes_outlive_an_outage(
     assert grown < 50 * MEGABYTE
 
 
+async def test_f10_completions_that_a_failover_lost_are_written_again(
+    server: Server, tmp_path: Path, seed: int
+) -> None:
+    """The new primary knows that the jobs run, and not that they are done: they are not run again."""
+    async with (
+        pair(tmp_path, server.bin_dir, random.Random(seed), synchronous=False) as (two, made),
+        crew(made, tmp_path, seed=seed) as all,
+    ):
+        worker = await all.hire("worker-1", limit=300)
+        held = await all.held(200, worker="pass_gate")
+        await until(partial(_executing, two.standby, held))
+        async with all.field.trouble("failover"):
+            two.replication.silent = True
+            all.open()
+            await until(partial(all.field.ask, COMPLETED, held))
+            await two.fail_over()
+        async with all.load():
+            await until(partial(all.field.ask, COMPLETED, held), within=20.0)
+        assert await said(worker, "is written again")
+        executions = await all.verify(again=True)
+        rows = await made.pool.fetch(OUTCOMES, held)
+        assert [tuple(row) for row in rows] == [("completed", 1, 0)]
+        assert sum(each.job_id in set(held) for each in executions) == 200
+
+
 async def test_f37_ids_that_are_issued_again_are_not_taken_for_the_old_ones(
     server: Server, tmp_path: Path, seed: int
 ) -> None:
@@ -180,6 +206,14 @@ async def test_f37_ids_that_are_issued_again_are_not_taken_for_the_old_ones(
 
 async def _cut(worker: Replica, times: int) -> bool:
     return worker.proxy.cuts >= times
+
+
+async def _executing(server: Server, ids: list[int]) -> bool:
+    connection = await asyncpg.connect(server.url("postgres"))
+    try:
+        return bool(await connection.fetchval(EXECUTING, ids, len(ids)))
+    finally:
+        await connection.close()
 
 
 async def _done(all: Crew, ids: list[int]) -> bool:

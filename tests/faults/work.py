@@ -90,6 +90,12 @@ async def hold(args: Work, context: Context) -> int:
     return context.attempt
 
 
+@job("pass_gate")
+async def pass_gate(args: Work) -> None:
+    """Run until the gate opens."""
+    await asyncio.shield(_opened(args.gate))
+
+
 @job("write_when_opened", backoff=timedelta(seconds=0.2))
 async def write_when_opened(args: Work, context: Context) -> None:
     """Leave one row once the gate opens."""

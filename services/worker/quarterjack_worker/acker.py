@@ -6,6 +6,7 @@ for ever: the fence makes a repetition a no-op. One ack that cannot be stored is
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -23,6 +24,7 @@ BATCH = 500
 ENOUGH = 100
 GATHER = 0.01
 FULL = 20_000
+REMEMBERED = 10_000
 FIRST_DELAY, LONGEST_DELAY = 0.05, 0.5
 POISON = (*REFUSED, ValueError)
 ANSWER_WITHIN = 15.0
@@ -38,6 +40,7 @@ class Acker:
         self._spans: dict[tuple[int, datetime], Span] = {}
         self._children: dict[tuple[int, datetime], Sequence[NewJob]] = {}
         self._pending: dict[tuple[int, datetime], Ack] = {}
+        self._written: OrderedDict[tuple[int, datetime], Ack] = OrderedDict()
         self._added = asyncio.Event()
 
     @property
@@ -46,8 +49,14 @@ class Acker:
         return len(self._pending) >= FULL
 
     def holds(self, id: int, attempted_at: datetime) -> bool:
-        """Say whether the outcome of this claim still waits to be written."""
-        return (id, attempted_at) in self._pending
+        """Say whether the outcome of a claim that the database counts as running waits to be written.
+
+        If it was written, a failover has lost it: then it waits again, instead of the job being run again.
+        """
+        key = (id, attempted_at)
+        if key in self._written and key not in self._pending:
+            self.add(self._written[key])
+        return key in self._pending
 
     def add(self, ack: Ack, *, parent: str | None = None, children: Sequence[NewJob] = ()) -> None:
         """Take an outcome; it replaces one for the same claim. `parent` is the traceparent of the run.
@@ -115,6 +124,12 @@ class Acker:
         for ack in batch:
             key = (ack.claim.id, ack.claim.attempted_at)
             if self._pending.get(key) is ack:
+                if ack.claim.id in held and key in self._written:
+                    log.warning(
+                        "the database had lost that job %d is done; it is written again", key[0]
+                    )
+                if ack.plain and key not in self._children:
+                    self._remember(key, ack)
                 self._forget(key)
         for ack in missed:
             if ack.claim.id not in landed:
@@ -138,6 +153,11 @@ class Acker:
             held = await _write(batch, db)
             await enqueue_many(db, [child for id in held for child in children[id]])
         return held
+
+    def _remember(self, key: tuple[int, datetime], ack: Ack) -> None:
+        self._written[key] = ack
+        if len(self._written) > REMEMBERED:
+            self._written.popitem(last=False)
 
     def _forget(self, key: tuple[int, datetime]) -> None:
         del self._pending[key]
