@@ -16,6 +16,7 @@ from quarterjack_admin.keys import CONFIG, HUB, LIMITS, PASSWORDS, POOL, TELEMET
 from quarterjack_admin.limits import Limits
 from quarterjack_admin.pages import (
     backfill,
+    bulk,
     calendars,
     catalogue,
     cluster,
@@ -44,6 +45,7 @@ PATIENCE = 60.0
 POOL_SIZE = 5
 PAGES = (
     backfill,
+    bulk,
     calendars,
     catalogue,
     cluster,

@@ -10,7 +10,13 @@ Handler = TypeVar("Handler", bound=Callable[[web.Request], Awaitable[web.StreamR
 PUBLIC = "public"
 VIEWER = frozenset({"view"})
 OPERATOR = VIEWER | {"jobs.run", "jobs.retry", "jobs.cancel", "schedules.pause", "queues.pause"}
-ADMIN = OPERATOR | {"jobs.run.force", "schedules.edit", "schedules.freeze", "queues.scale"}
+ADMIN = OPERATOR | {
+    "jobs.run.force",
+    "jobs.delete",
+    "schedules.edit",
+    "schedules.freeze",
+    "queues.scale",
+}
 ROLES = {"viewer": VIEWER, "operator": OPERATOR, "admin": ADMIN}
 
 

@@ -1,6 +1,7 @@
 """Jobs by state, a page at a time, to the end of history."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlencode
@@ -18,6 +19,7 @@ from quarterjack_admin.render import look_around, page
 
 PAGE = 50
 WINDOW = 100_000
+DONE = re.compile("(cancel|retry|delete) ([0-9]{1,5})")
 DUE = (JobState.SCHEDULED, JobState.RETRYABLE)
 ORDER = (
     JobState.EXECUTING,
@@ -40,8 +42,7 @@ class Filter:
     queue: str | None
 
     @classmethod
-    def read(cls, request: web.Request) -> "Filter":
-        query = request.query
+    def of(cls, query: Mapping[str, str]) -> "Filter":
         state = query.get("state", "")
         return cls(
             state=JobState(state) if state in tuple(JobState) else None,
@@ -63,11 +64,11 @@ class Filter:
     def oldest_first(self) -> bool:
         return self.state is JobState.AVAILABLE
 
-    def address(self, **others: object) -> str:
+    def address(self, path: str = "/jobs", **others: object) -> str:
         """Give the address with some parts changed."""
         values = {"state": self.state, "worker": self.worker, "queue": self.queue, **others}
         query = urlencode({name: str(value) for name, value in values.items() if value})
-        return f"/jobs?{query}" if query else "/jobs"
+        return f"{path}?{query}" if query else path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ class Edge:
 @requires("view")
 async def show(request: web.Request) -> web.Response:
     """List jobs; what waits is shown oldest first, what ended newest first."""
-    wanted = Filter.read(request)
+    wanted = Filter.of(request.query)
     after, before = Edge.read(request.query.get("after")), Edge.read(request.query.get("before"))
     async with reading(request) as db:
         shell = await look_around(db)
@@ -130,6 +131,7 @@ async def show(request: web.Request) -> web.Response:
         counted=runs.COUNTED,
         window=WINDOW if wanted.windowed and newest > WINDOW else None,
         rows=[_row(job) for job in jobs],
+        done=DONE.fullmatch(request.query.get("done", "")),
         back=back and wanted.address(before=back),
         on=on and wanted.address(after=on),
         further=further and wanted.address(after=further),

@@ -1,0 +1,98 @@
+"""Many jobs at once: what was counted, no more, by those who may."""
+
+from collections import Counter
+
+import asyncpg
+import pytest
+
+from quarterjack.queries import bulk
+from tests.admin.conftest import Admin
+
+FILL = """
+INSERT INTO oban_jobs (worker, queue, state, attempt, max_attempts)
+SELECT 'count', queue, state, 1, 1
+FROM unnest(enum_range(NULL::oban_job_state)) AS state, unnest('{sums,mail}'::text[]) AS queue, generate_series(1, 3)
+"""
+STATES = "SELECT state::text, queue FROM oban_jobs"
+
+
+async def _states(admin: Admin, queue: str) -> Counter[str]:
+    rows = await admin.database.pool.fetch(STATES)
+    return Counter(row["state"] for row in rows if row["queue"] == queue)
+
+
+@pytest.mark.parametrize(
+    ("verb", "counted", "after"),
+    [
+        ("cancel", 15, {"cancelled": 15, "executing": 3, "completed": 3, "discarded": 3}),
+        ("retry", 12, {"available": 15, "executing": 3, "scheduled": 3, "suspended": 3}),
+        ("delete", 21, {"executing": 3}),
+    ],
+)
+async def test_what_was_counted_is_done_and_audited(
+    admin: Admin, verb: str, counted: int, after: dict[str, int]
+) -> None:
+    await admin.database.pool.execute(FILL)
+    before = await _states(admin, "mail")
+    ana = await admin.signed_in()
+
+    asked = await ana.get(f"/jobs/all/{verb}?queue=sums")
+    await admin.database.pool.execute(
+        "INSERT INTO oban_jobs (worker, queue, state) VALUES ('late', 'sums', 'retryable')"
+    )
+    done = await ana.post(f"/jobs/all/{verb}", asked.fields() | {"reason": "wrong data"})
+
+    assert f"{verb.capitalize()} {counted} jobs?" in asked.text
+    assert f": {counted} jobs." in done.text
+    assert await _states(admin, "sums") == Counter(after) + Counter(retryable=1)
+    assert await _states(admin, "mail") == before
+    row = await admin.database.row("SELECT * FROM qj_audit WHERE action = $1", f"{verb} jobs")
+    assert (row["reason"], row["after"]["jobs"], row["target"]) == (
+        "wrong data",
+        counted,
+        "/jobs?queue=sums",
+    )
+
+
+async def test_it_is_bounded(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "MOST", 4)
+    await admin.database.pool.execute(FILL)
+    chosen = bulk.Chosen(states=["completed"], worker=None, queue=None, above=0, upto=10**6)
+
+    assert await bulk.count(admin.database.pool, chosen) == 5
+    assert await bulk.delete(admin.database.pool, chosen) == 4
+
+
+async def test_without_a_reason_nothing_is_done(admin: Admin) -> None:
+    await admin.database.pool.execute(FILL)
+    ana = await admin.signed_in()
+    asked = await ana.get("/jobs/all/delete?state=completed")
+
+    page = await ana.post("/jobs/all/delete", asked.fields() | {"reason": " "})
+
+    assert (page.status, "Say why" in page.text) == (422, True)
+    assert page.field("upto") == asked.field("upto")
+    assert (await _states(admin, "sums"))["completed"] == 3
+
+
+async def test_a_job_that_another_holds_is_left(admin: Admin) -> None:
+    await admin.database.pool.execute(FILL)
+    chosen = bulk.Chosen(states=["completed"], worker=None, queue="sums", above=0, upto=10**6)
+    holder = await asyncpg.connect(admin.database.url)
+    async with holder.transaction():
+        await holder.execute(
+            "SELECT FROM oban_jobs WHERE state = 'completed' AND queue = 'sums' LIMIT 1 FOR UPDATE"
+        )
+        assert await bulk.retry(admin.database.pool, chosen) == 2
+    await holder.close()
+
+
+async def test_each_role_acts_as_it_may(admin: Admin) -> None:
+    await admin.database.pool.execute(FILL)
+    verbs = ("cancel", "retry", "delete")
+    for role, found in (("viewer", [403, 403, 403]), ("operator", [200, 200, 403])):
+        visitor = await admin.signed_in(role, role)
+        assert [(await visitor.get(f"/jobs/all/{verb}")).status for verb in verbs] == found
+        page = await visitor.get("/jobs")
+        shown = [200 if f"/jobs/all/{verb}" in page.html else 403 for verb in verbs]
+        assert shown == found
