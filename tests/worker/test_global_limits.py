@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -173,6 +174,20 @@ async def test_a_limit_lifted_or_lowered_holds_for_the_next_claim(database: Test
     assert len(await _claim(database, uuid, 10)) == 10
 
 
+async def test_parts_of_an_earlier_limit_are_passed_over(database: TestDatabase) -> None:
+    hourly = Limits(rate_limit=2, rate_period=timedelta(hours=1), partition_by="tenant")
+    await _limit(database, hourly)
+    for tenant in ("a", "b"):
+        await _enqueue(database, tenant, 5)
+    uuid = await _producer(database)
+    assert len(await _claim(database, uuid, 10)) == 4
+
+    await _limit(database, replace(hourly, partition_by=None))
+
+    assert len(await _claim(database, uuid, 10)) == 2
+    assert await _claim(database, uuid, 10) == []
+
+
 async def test_the_dead_and_the_unlimited_claim_nothing_here(database: TestDatabase) -> None:
     await _enqueue(database, "a", 1)
     uuid = await _producer(database)
@@ -220,5 +235,5 @@ async def test_a_queue_without_limits_is_claimed_by_the_same_statement_as_ever(
 
     found = await limits.claim(database.pool, wants=[want], node="n", nonce="x")
 
-    assert (len(found.jobs), found.held_back) == (2, set())
+    assert (len(found.jobs), found.held_back) == (2, {})
     assert len(await claims.claim(database.pool, wants=[want], node="n", nonce="x")) == 1

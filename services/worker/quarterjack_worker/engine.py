@@ -168,7 +168,7 @@ class Engine:
             self._start(job, claimed_from=began)
         for want in wants:
             self._queues[want.queue].hungry = counts.get(want.queue, 0) >= want.demand
-            self._queues[want.queue].held_back = want.queue in claimed.held_back
+            self._queues[want.queue].held_back = claimed.held_back.get(want.queue)
         return any(queue.hungry and queue.free for queue in self._queues)
 
     def _start(self, job: Job, *, claimed_from: int) -> None:

@@ -18,13 +18,16 @@ log = logging.getLogger(__name__)
 LARGEST = 10_000
 AT_ONCE = 100
 POLL, POLL_HELD_BACK = 1.0, 0.05
+BUSY = 10
+"""While a limit leaves jobs waiting, a worker waits this many times as long as its last look took."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Queue:
     """One queue of this process. `hungry`: the database may hold more for it than was claimed.
 
-    `held_back`: its limits over all nodes leave jobs waiting, and room may be made elsewhere at any time.
+    `held_back`: its limits over all nodes leave jobs waiting, which took so many seconds to see; room may be made
+    elsewhere at any time.
     """
 
     name: str
@@ -36,7 +39,7 @@ class Queue:
     stopped: bool = False
     hungry: bool = True
     limited: bool = False
-    held_back: bool = False
+    held_back: float | None = None
 
     @property
     def resting(self) -> bool:
@@ -112,7 +115,8 @@ class Queues:
 
     def patience(self) -> float:
         """Give for how many seconds to wait for a sign before the next look."""
-        return POLL_HELD_BACK if any(queue.held_back and queue.free for queue in self) else POLL
+        took = [q.held_back for q in self if q.held_back is not None and q.free]
+        return min(POLL, max(POLL_HELD_BACK, BUSY * max(took))) if took else POLL
 
     def producing(self) -> list[Producing]:
         """Give what the heartbeat shows."""

@@ -3,6 +3,7 @@
 Queues without them are claimed by `claims.claim`, which knows nothing of this.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +13,7 @@ from quarterjack.model import Job
 from quarterjack.queries import claims
 from quarterjack.queries.claims import Want
 
-WINDOW = 5_000
+WINDOW = 1_000
 """How far a claim looks into the queue for other partitions; those that are full take no place in it."""
 
 
@@ -32,23 +33,24 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """What was claimed, and the queues in which a limit leaves jobs waiting."""
+    """What was claimed, and the queues in which a limit leaves jobs waiting, with the seconds it took to see that."""
 
     jobs: list[Job]
-    held_back: set[str]
+    held_back: dict[str, float]
 
 
 async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -> Claimed:
     """Claim for queues with limits one by one, for all others in one statement."""
     plain = [want for want in wants if not want.limited]
     jobs = await claims.claim(db, wants=plain, node=node, nonce=nonce) if plain else []
-    held_back = set()
+    held_back = {}
     for want in wants:
         if want.limited:
+            began = time.monotonic()
             found, left = await claim_limited(db, want=want, node=node, nonce=nonce)
             jobs += found
             if left and len(found) < want.demand:
-                held_back.add(want.queue)
+                held_back[want.queue] = time.monotonic() - began
     return Claimed(jobs=jobs, held_back=held_back)
 
 
@@ -106,9 +108,16 @@ async def claim_limited(
             FROM oban_jobs
             WHERE
               state = 'available' AND queue = $1 AND attempt < max_attempts
-              AND coalesce(args ->> q.partition_by, '') <> ALL (ARRAY(SELECT part FROM known WHERE room <= 0))
+              AND (
+                q.partition_by IS NULL
+                OR coalesce(args ->> q.partition_by, '') <> ALL (ARRAY(SELECT part FROM known WHERE room <= 0))
+              )
             ORDER BY priority, scheduled_at, id
-            LIMIT $6
+            LIMIT CASE
+              WHEN q.partition_by IS NULL
+                THEN greatest(0, least($3::integer, coalesce((SELECT room FROM known WHERE part = ''), q.most)))
+              ELSE $6
+            END
           ) AS j
         ),
         ranked AS (
@@ -166,10 +175,15 @@ async def claim_limited(
         )
         SELECT
           EXISTS (
-            SELECT FROM oban_jobs
-            WHERE
-              state = 'available' AND queue = $1 AND attempt < max_attempts
-              AND id <> ALL (ARRAY(SELECT id FROM taken))
+            SELECT FROM (
+              SELECT
+              FROM oban_jobs
+              WHERE
+                state = 'available' AND queue = $1 AND attempt < max_attempts
+                AND id <> ALL (ARRAY(SELECT id FROM taken))
+              ORDER BY priority, scheduled_at, id
+              OFFSET 0
+            ) AS others
           ) AS left,
           t.*
         FROM (SELECT) AS one
