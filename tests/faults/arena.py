@@ -40,7 +40,7 @@ SELECT
    WHERE paused_at IS NULL AND broken_reason IS NULL) AS behind,
   (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - state_change)), 0)::float FROM pg_stat_activity
    WHERE datname = current_database() AND state LIKE 'idle in transaction%'
-     AND application_name LIKE 'quarterjack-%') AS idle
+     AND application_name LIKE 'quarterjack-%' AND application_name NOT LIKE '% jobs') AS idle
 FROM qj_lease AS l
 """
 SESSIONS = """
