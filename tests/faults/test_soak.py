@@ -107,8 +107,16 @@ def _someone(all: Crew, kind: str) -> Replica:
 
 
 async def _kills_a_process(all: Crew) -> None:
-    with suppress(ProcessLookupError, IndexError):  # it is just being started
-        os.kill(child_of(_someone(all, "worker")), signal.SIGKILL)
+    """One that has begun: a supervisor does not repeat one that cannot begin."""
+    victim = _someone(all, "worker")
+    await until(partial(_has_begun, victim), within=30.0)
+    os.kill(child_of(victim), signal.SIGKILL)
+
+
+async def _has_begun(worker: Replica) -> bool:
+    """Say whether the latest life of the process has started."""
+    lives = [line for line in worker.service.lines if " started" in line or "starting a" in line]
+    return " started" in lives[-1]
 
 
 async def _loses_a_machine(all: Crew) -> None:
