@@ -94,7 +94,12 @@ class Crew:
         """Jobs that run until their gate opens, once all of them run."""
         ids = await self.enqueue(worker, number, gate=gate, queue=queue)
         await until(partial(self.field.ask, EXECUTING, ids, number), within=20.0)
+        await until(partial(self._begun, ids), within=20.0)
         return ids
+
+    async def _begun(self, ids: list[int]) -> bool:
+        """Say whether handlers have them: a claim that the database knows may not have reached its worker yet."""
+        return {each.job_id for each in self.executions()}.issuperset(ids)
 
     def open(self, gate: str = "gate") -> None:
         (self.place / gate).touch()

@@ -194,6 +194,30 @@ async def test_nobody_is_condemned_by_a_leader_that_has_just_begun(database: Tes
     assert await states(database) == {"w": "executing"}
 
 
+async def test_the_first_answer_after_an_outage_condemns_nobody(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be that of the sweep itself, before the worker could beat; one that stays silent is condemned later."""
+    clock = [100.0]
+    monkeypatch.setattr("quarterjack_scheduler.upkeep.boot", lambda: clock[0])
+    rescuer, uuid = Rescuer(), await add_producer(database.pool, silent_for="9 s")
+    await add_job(
+        database.pool, "w", state="executing", attempt=1, attempted_by=["n", str(uuid), "nonce"]
+    )
+    for clock[0] in range(100, 120):
+        rescuer.saw(orphaned=False)
+
+    async with database.pool.acquire() as db:
+        clock[0] = 130.0
+        await rescuer.sweep(db)
+        assert await states(database) == {"w": "executing"}
+        for clock[0] in range(131, 138):
+            rescuer.saw(orphaned=True)
+        await rescuer.sweep(db)
+
+    assert await states(database) == {"w": "available"}
+
+
 async def test_a_job_without_attempts_left_is_discarded_with_the_reason(
     database: TestDatabase,
 ) -> None:

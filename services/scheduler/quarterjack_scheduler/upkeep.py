@@ -5,6 +5,7 @@ replicas at it at once, or Oban's own plugins beside them, do no harm.
 """
 
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
@@ -85,18 +86,23 @@ class Rescuer:
     """
 
     def __init__(self) -> None:
-        self._steady_since: float | None = None
-        self._answered_at = 0.0
+        self._steady_since = math.inf
+        self._answered_at = -math.inf
         self._swept_at = 0.0
         self._suspects: frozenset[object] = frozenset()
 
     def saw(self, *, orphaned: bool) -> timedelta | None:
         """Note that the database has answered; the wait until the next sweep if there is anything to rescue."""
+        now = self._hear()
+        return timedelta(seconds=max(0.0, self._swept_at + SWEEP_EVERY - now)) if orphaned else None
+
+    def _hear(self) -> float:
+        """Take an answer of the database: after a silence it begins to be steady anew; the time."""
         now = boot()
-        if self._steady_since is None or now - self._answered_at > UNSTEADY:
+        if now - self._answered_at > UNSTEADY:
             self._steady_since = now
         self._answered_at = now
-        return timedelta(seconds=max(0.0, self._swept_at + SWEEP_EVERY - now)) if orphaned else None
+        return now
 
     async def sweep(self, db: Connection) -> float | None:
         """Rescue; again after a second while a worker is silent or has left jobs behind."""
@@ -104,10 +110,9 @@ class Rescuer:
             silent = await self._condemn(db)
             rescued = await upkeep.rescue(db, limit=RESCUE_LIMIT)
         except LOST:
-            self._steady_since = None
+            self._answered_at = -math.inf
             raise
-        self._swept_at = boot()
-        self.saw(orphaned=bool(silent))
+        self._swept_at = self._hear()
         for job in rescued:
             log.warning("rescued job %s of %s: now %s", job.id, job.node, job.state)
         if rescued:
@@ -119,7 +124,8 @@ class Rescuer:
     async def _condemn(self, db: Connection) -> bool:
         """Declare the silent dead; whether there are any."""
         silent = await upkeep.silent_producers(db, patience=PATIENCE)
-        if not silent or self._steady_since is None or boot() - self._steady_since < STEADY:
+        now = self._hear()  # before anybody is judged: this may be the first answer after an outage
+        if not silent or now - self._steady_since < STEADY:
             return bool(silent)
         found = frozenset(producer.uuid for producer in silent)
         nodes = {producer.node for producer in silent}
