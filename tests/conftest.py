@@ -1,7 +1,9 @@
 """Throw-away servers, one migrated template each, and a fresh database for every test."""
 
 import asyncio
+import os
 import secrets
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -69,11 +71,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for marker in ("nightly", "soak"):
-        if not config.getoption(marker):
-            late = [item for item in items if item.get_closest_marker(marker)]
-            config.hook.pytest_deselected(items=late)
-            items[:] = [item for item in items if item not in late]
+    wanted = {
+        "nightly": config.getoption("nightly"),
+        "soak": config.getoption("soak"),
+        "root": os.geteuid() == 0,
+        "linux": sys.platform == "linux",
+    }
+    for marker in (name for name, runs in wanted.items() if not runs):
+        left = [item for item in items if item.get_closest_marker(marker)]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

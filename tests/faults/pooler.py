@@ -37,7 +37,7 @@ async def pooled(database: TestDatabase) -> AsyncIterator[str]:
     """Start one; the address that leads through it."""
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
     if not os.access(program, os.X_OK):
-        pytest.skip("pgbouncer is missing: apt-get install pgbouncer")
+        pytest.fail("pgbouncer is missing: apt-get install pgbouncer")
     parts, port = urlsplit(database.url), free_port()
     as_nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     with TemporaryDirectory() as place:

@@ -24,10 +24,15 @@ START = "import sys, pathlib; from quarterjack_local.postgres import Server; "
 START += "print(Server(pathlib.Path(sys.argv[1]), bin_dir=pathlib.Path(sys.argv[2])).start())"
 
 
-@pytest.fixture(params=binaries(), ids=lambda each: f"pg{each.version}")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "own" in metafunc.fixturenames:
+        wanted = metafunc.config.getoption("--postgres")
+        chosen = [each for each in binaries() if wanted in (None, str(each.version))]
+        metafunc.parametrize("own", chosen, indirect=True, ids=[f"pg{b.version}" for b in chosen])
+
+
+@pytest.fixture
 def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    if request.config.getoption("--postgres") not in (None, str(request.param.version)):
-        pytest.skip("another version was asked for")
     server = Server(tmp_path / "a directory" / "data", bin_dir=request.param.path)
     yield server
     server.stop("immediate")
@@ -212,7 +217,7 @@ def test_a_server_that_cannot_start_says_why(own: Server) -> None:
         own.start()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused by Postgres")
+@pytest.mark.root
 async def test_root_without_user_namespaces_runs_it_as_nobody(own: Server) -> None:
     with tempfile.TemporaryDirectory() as entered_by_all:
         os.chmod(entered_by_all, 0o755)  # noqa: S103 - so that nobody may enter

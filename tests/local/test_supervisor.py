@@ -177,9 +177,7 @@ async def test_a_line_without_an_end_is_not_kept_in_memory() -> None:
         await watch.said("after")
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="only Linux tells a process of its parent's end"
-)
+@pytest.mark.linux
 async def test_services_end_with_a_killed_supervisor(tmp_path: Path) -> None:
     heard = tmp_path / "heard"
     code = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (open({str(heard)!r}, 'w'), sys.exit()))"

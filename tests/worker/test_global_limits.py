@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 import quarterjack
@@ -237,3 +238,22 @@ async def test_a_queue_without_limits_is_claimed_by_the_same_statement_as_ever(
 
     assert (len(found.jobs), found.held_back) == (2, {})
     assert len(await claims.claim(database.pool, wants=[want], node="n", nonce="x")) == 1
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        *("global_limit = 0", "global_limit = -5", "rate_limit = 0, rate_period = '1 s'"),
+        *("rate_limit = 1, rate_period = '0 s'", "rate_limit = 1", "rate_period = '1 s'"),
+        *("rate_limit = 1, rate_period = '300000 years'", "rate_burst = 5"),
+        "rate_limit = 1, rate_period = '1 s', rate_burst = 0",
+    ],
+)
+async def test_limits_that_no_claim_can_keep_cannot_be_written(
+    database: TestDatabase, limits: str
+) -> None:
+    """They would stop the claims of all queues of a worker."""
+    await database.pool.execute("INSERT INTO qj_queues (queue, changed_by) VALUES ('q', 'ana')")
+
+    with pytest.raises(asyncpg.CheckViolationError):
+        await database.pool.execute(f"UPDATE qj_queues SET {limits}")

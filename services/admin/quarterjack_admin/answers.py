@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 
 import asyncpg
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 
 from quarterjack_admin.guard import Denied
 from quarterjack_admin.keys import CONFIG, TELEMETRY, TRACEPARENT
@@ -73,8 +73,8 @@ async def answer(request: web.Request, handler: Next) -> web.StreamResponse:
         return await handler(request)
     except web.HTTPClientError as error:
         return _refuse(request, error)
-    except web.HTTPException:
-        raise
+    except (web.HTTPException, ClientConnectionResetError):
+        raise  # the second: whoever asked has gone
     except (asyncpg.DataError, UnicodeError):
         return _say(request, 400, "Cannot be read", UNSTORABLE)
     except AWAY as error:

@@ -11,7 +11,7 @@ from quarterjack.queries.managed import Managed
 from quarterjack.queries.schedules import Version
 from quarterjack.redaction import redact
 from quarterjack_admin.forms import LABELS
-from quarterjack_admin.words import in_line
+from quarterjack_admin.words import in_line, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def owner(
 
 def _said(schedule: Schedule, managed: Managed | None) -> str:
     if schedule.managed_by == "code":
-        return f"the code of {schedule.worker}"
+        return f"the code of {short(schedule.worker)}"
     return f"a file ({managed.source})" if managed else "a file"
 
 

@@ -48,10 +48,10 @@ class Acker:
         """True when no more jobs should be claimed, because their outcomes could not be kept."""
         return len(self._pending) >= FULL
 
-    def holds(self, id: int, attempted_at: datetime) -> bool:
-        """Say whether the outcome of a claim that the database counts as running waits to be written.
+    def takes_back(self, id: int, attempted_at: datetime) -> bool:
+        """Answer for a claim that the database counts as running: True if its outcome waits to be written.
 
-        If it was written, a failover has lost it: then it waits again, instead of the job being run again.
+        One that was written, which a failover has lost, waits again from now on, instead of the job being run again.
         """
         key = (id, attempted_at)
         if key in self._written and key not in self._pending:

@@ -61,7 +61,6 @@ class Engine:
         self._telemetry = telemetry
         self._web = web
         self._woken = asyncio.Event()
-        self._claiming = True
         self._looked_at = -math.inf
         self._in_flight = False
         self._doubtful = asyncio.Event()
@@ -235,7 +234,7 @@ class Engine:
             claim
             for claim in held
             if (claim.id, claim.attempted_at) not in self._running
-            and not self._acker.holds(claim.id, claim.attempted_at)
+            and not self._acker.takes_back(claim.id, claim.attempted_at)
         ]
         if lost:
             log.warning("giving %d jobs back whose claim went unanswered", len(lost))

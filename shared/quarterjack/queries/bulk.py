@@ -52,47 +52,28 @@ async def cancel(db: Database, chosen: Chosen) -> int:
     """Cancel those that wait, and ask workers to stop those that run; how many."""
     done: int = await db.fetchval(
         """
-        WITH pick AS MATERIALIZED (
-          SELECT id, state
-          FROM oban_jobs
-          WHERE
-            state = ANY ($1::text[]::oban_job_state[])
-            AND state IN ('suspended', 'available', 'scheduled', 'retryable', 'executing')
-            AND ($2::text IS NULL OR worker = $2)
-            AND ($3::text IS NULL OR queue = $3)
-            AND id > $4 AND id <= $5
-          ORDER BY id
-          LIMIT $6
-          FOR UPDATE SKIP LOCKED
-        ),
-        cancelled AS (
-          UPDATE oban_jobs AS j
+        WITH cancelled AS (
+          UPDATE oban_jobs
           SET
             state = 'cancelled', cancelled_at = timezone('UTC', clock_timestamp()),
             meta = jsonb_set(
-              coalesce(j.meta, '{}'), '{cancel_attempted_at}',
+              coalesce(meta, '{}'), '{cancel_attempted_at}',
               to_jsonb(to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
             )
-          FROM pick AS p
-          WHERE j.id = p.id AND p.state <> 'executing'
-          RETURNING j.id
+          WHERE id = ANY ($1) AND state IN ('suspended', 'available', 'scheduled', 'retryable')
+          RETURNING id
         ),
         asked AS MATERIALIZED (
           SELECT
             pg_notify(
               current_schema() || '.oban_signal', json_build_object('action', 'pkill', 'job_id', id)::text
             )
-          FROM pick
-          WHERE state = 'executing'
+          FROM oban_jobs
+          WHERE id = ANY ($1) AND state = 'executing'
         )
         SELECT (SELECT count(*) FROM cancelled) + (SELECT count(*) FROM asked)
         """,
-        chosen.states,
-        chosen.worker,
-        chosen.queue,
-        chosen.above,
-        chosen.upto,
-        MOST,
+        await _pick(db, chosen),
     )
     return done
 
@@ -101,28 +82,14 @@ async def retry(db: Database, chosen: Chosen) -> int:
     """Make those that ended, or wait for their next attempt, available again, and wake their queues; how many."""
     done: int = await db.fetchval(
         """
-        WITH pick AS MATERIALIZED (
-          SELECT id
-          FROM oban_jobs
-          WHERE
-            state = ANY ($1::text[]::oban_job_state[])
-            AND state IN ('retryable', 'completed', 'cancelled', 'discarded')
-            AND ($2::text IS NULL OR worker = $2)
-            AND ($3::text IS NULL OR queue = $3)
-            AND id > $4 AND id <= $5
-          ORDER BY id
-          LIMIT $6
-          FOR UPDATE SKIP LOCKED
-        ),
-        retried AS (
-          UPDATE oban_jobs AS j
+        WITH retried AS (
+          UPDATE oban_jobs
           SET
             state = 'available', scheduled_at = timezone('UTC', clock_timestamp()),
-            max_attempts = greatest(j.max_attempts, j.attempt + 1),
+            max_attempts = greatest(max_attempts, attempt + 1),
             completed_at = NULL, cancelled_at = NULL, discarded_at = NULL
-          FROM pick AS p
-          WHERE j.id = p.id
-          RETURNING j.queue
+          WHERE id = ANY ($1) AND state IN ('retryable', 'completed', 'cancelled', 'discarded')
+          RETURNING queue
         ),
         rung AS MATERIALIZED (
           SELECT pg_notify(current_schema() || '.oban_insert', json_build_object('queue', queue)::text)
@@ -131,12 +98,7 @@ async def retry(db: Database, chosen: Chosen) -> int:
         )
         SELECT count(*) FROM retried WHERE (SELECT count(*) FROM rung) >= 0
         """,
-        chosen.states,
-        chosen.worker,
-        chosen.queue,
-        chosen.above,
-        chosen.upto,
-        MOST,
+        await _pick(db, chosen),
     )
     return done
 
@@ -145,23 +107,30 @@ async def delete(db: Database, chosen: Chosen) -> int:
     """Delete those that do not run; how many."""
     done: int = await db.fetchval(
         """
-        WITH pick AS MATERIALIZED (
-          SELECT id
-          FROM oban_jobs
-          WHERE
-            state = ANY ($1::text[]::oban_job_state[])
-            AND state <> 'executing'
-            AND ($2::text IS NULL OR worker = $2)
-            AND ($3::text IS NULL OR queue = $3)
-            AND id > $4 AND id <= $5
-          ORDER BY id
-          LIMIT $6
-          FOR UPDATE SKIP LOCKED
-        ),
-        deleted AS (
-          DELETE FROM oban_jobs AS j USING pick AS p WHERE j.id = p.id RETURNING j.id
+        WITH deleted AS (
+          DELETE FROM oban_jobs WHERE id = ANY ($1) AND state <> 'executing' RETURNING id
         )
         SELECT count(*) FROM deleted
+        """,
+        await _pick(db, chosen),
+    )
+    return done
+
+
+async def _pick(db: Database, chosen: Chosen) -> list[int]:
+    """Give the ids of the oldest; they are held until the caller's transaction ends."""
+    records = await db.fetch(
+        """
+        SELECT id
+        FROM oban_jobs
+        WHERE
+          state = ANY ($1::text[]::oban_job_state[])
+          AND ($2::text IS NULL OR worker = $2)
+          AND ($3::text IS NULL OR queue = $3)
+          AND id > $4 AND id <= $5
+        ORDER BY id
+        LIMIT $6
+        FOR UPDATE SKIP LOCKED
         """,
         chosen.states,
         chosen.worker,
@@ -170,4 +139,4 @@ async def delete(db: Database, chosen: Chosen) -> int:
         chosen.upto,
         MOST,
     )
-    return done
+    return [record["id"] for record in records]

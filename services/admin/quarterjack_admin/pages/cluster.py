@@ -24,6 +24,7 @@ async def show(request: web.Request) -> web.Response:
         peers = await cluster.peers(db)
         terms = await cluster.terms(db, limit=TERMS)
         producers = await cluster.producers(db)
+    beating = [each for each in producers if each.state != "dead" and each.silent <= SILENT_AFTER]
     return page(
         request,
         "cluster.html",
@@ -43,7 +44,8 @@ async def show(request: web.Request) -> web.Response:
             {"producer": each, "silent": each.silent > SILENT_AFTER and each.state != "dead"}
             for each in producers
         ],
-        nodes=len({each.node for each in producers}),
+        nodes=len({each.node for each in beating}),
+        served=len({each.queue for each in beating}),
     )
 
 

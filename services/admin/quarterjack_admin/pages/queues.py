@@ -164,8 +164,8 @@ async def show_queue(
     wish: Wish | None = None,
     typed: Mapping[str, str] | None = None,
 ) -> web.Response:
-    name = request.match_info["name"][:LONGEST_NAME]
     """Show one queue; what was typed stands in its form again."""
+    name = request.match_info["name"][:LONGEST_NAME]
     async with reading(request) as db:
         shell = await look_around(db)
         [standing] = await queues.standings(db, queue=name)
