@@ -11,6 +11,7 @@ from tests.admin.conftest import Admin, add_user, serve
 from tests.browser import browser_page
 from tests.conftest import TestDatabase
 
+pytestmark = pytest.mark.newest_postgres
 SEED = """
 INSERT INTO qj_schedules (name, worker, cron, timezone, queue, description)
 VALUES ('nightly', 'count', '30 2 * * *', 'Europe/Prague', 'sums', 'Count the stars.'),
