@@ -9,6 +9,7 @@ from quarterjack.errors import (
     SchemaUnknown,
     SettingInvalid,
 )
+from quarterjack.flows import Batch, Workflow, enqueue_batch
 from quarterjack.model import Enqueued, Job, JobState, JobType, Schedule
 from quarterjack.unique import Unique
 
@@ -16,6 +17,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Address",
+    "Batch",
     "Database",
     "Enqueued",
     "Job",
@@ -29,8 +31,10 @@ __all__ = [
     "SchemaUnknown",
     "SettingInvalid",
     "Unique",
+    "Workflow",
     "connect",
     "enqueue",
+    "enqueue_batch",
     "enqueue_many",
     "from_environment",
     "open_pool",

@@ -1,6 +1,5 @@
 """Enqueue jobs, on a pool or inside the caller's own transaction."""
 
-import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence, Set
@@ -13,7 +12,9 @@ import asyncpg
 
 from quarterjack.bell import ring
 from quarterjack.database import Connection, Database
+from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid
+from quarterjack.following import NO_TIES, Ties, hold, read_after, tie
 from quarterjack.model import Enqueued
 from quarterjack.queries import jobs, replacing
 from quarterjack.queries.replacing import Replacement
@@ -21,18 +22,23 @@ from quarterjack.unique import Unique
 
 log = logging.getLogger(__name__)
 
-NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 MAX_MAX_ATTEMPTS = 32_767
-DEEPEST = 200
-LARGEST = 64_000_000
 ROW = 500
-ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
+OURS = {
+    "qj_unique": "`unique` makes it: give that instead",
+    "qj_followed": "jobs that wait for this one make it: leave it out",
+    "qj_workflow": "a Workflow makes it: leave it out",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """A job to enqueue; any `scheduled_at`, even a past one, makes it `scheduled` as in Oban."""
+    """A job to enqueue; any `scheduled_at`, even a past one, makes it `scheduled` as in Oban.
+
+    It waits, `suspended`, until the jobs of the ids in `after` have completed. If one of them is cancelled, discarded
+    or deleted instead, it is cancelled, unless `even_if` names that.
+    """
 
     worker: str
     args: Mapping[str, Any] = field(default_factory=dict)
@@ -43,6 +49,8 @@ class NewJob:
     tags: Sequence[str] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     unique: Unique | None = None
+    after: Sequence[int] = ()
+    even_if: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, value in (("worker", self.worker), ("queue", self.queue)):
@@ -61,6 +69,12 @@ class NewJob:
         if self.unique is not None and not isinstance(self.unique, Unique):
             raise JobInvalid(f"unique is {self.unique!r:.60}: give a Unique, or None")
         _check_time(self.scheduled_at)
+        object.__setattr__(self, "after", read_after(self.after, self.even_if))
+        if self.after and self.unique is not None:
+            raise JobInvalid(
+                "a unique job cannot wait for others, since it may turn out to be one that exists: "
+                "give `after` or `unique`"
+            )
 
 
 async def enqueue(
@@ -75,11 +89,13 @@ async def enqueue(
     tags: Sequence[str] = (),
     meta: Mapping[str, Any] | None = None,
     unique: Unique | None = None,
+    after: Sequence[int] = (),
+    even_if: Sequence[str] = (),
 ) -> Enqueued:
     """Insert one job and wake its queue; say so if it conflicts with a unique one.
 
-    On a connection inside a transaction the job commits, and rings, with that transaction. Raises
-    JobInvalid before anything is sent.
+    On a connection inside a transaction the job commits, and rings, with that transaction; jobs that it waits for are
+    locked until then. Raises JobInvalid before anything is sent, or if a job of `after` does not exist.
     """
     job = NewJob(
         worker=worker,
@@ -91,6 +107,8 @@ async def enqueue(
         tags=tags,
         meta={} if meta is None else meta,
         unique=unique,
+        after=after,
+        even_if=even_if,
     )
     [result] = await enqueue_many(db, [job])
     return result
@@ -98,14 +116,19 @@ async def enqueue(
 
 async def enqueue_many(db: Database, new: Sequence[NewJob]) -> list[Enqueued]:
     """Insert jobs in one statement per kind (plain, unique), all or none; results in their order."""
+    return await enqueue_tied(db, new, NO_TIES)
+
+
+async def enqueue_tied(db: Database, new: Sequence[NewJob], ties: Ties) -> list[Enqueued]:
+    """Insert jobs that wait for each other, as `enqueue_many` does others."""
     if not new:
         return []
     if isinstance(db, asyncpg.Pool):
         async with db.acquire() as connection:
-            return await _insert_and_ring(connection, new, partial(ring, db, connection))
+            return await _insert_and_ring(connection, new, ties, partial(ring, db, connection))
     if db.is_in_transaction():
-        return await _insert(db, new, rings_itself=False)
-    return await _insert_and_ring(db, new, partial(jobs.ring, db))
+        return await _insert(db, new, ties, rings_itself=False)
+    return await _insert_and_ring(db, new, ties, partial(jobs.ring, db))
 
 
 def weigh(job: NewJob) -> int:
@@ -115,18 +138,22 @@ def weigh(job: NewJob) -> int:
 
 
 async def _insert_and_ring(
-    connection: Connection, new: Sequence[NewJob], wake: Callable[[Set[str]], Awaitable[None]]
+    connection: Connection,
+    new: Sequence[NewJob],
+    ties: Ties,
+    wake: Callable[[Set[str]], Awaitable[None]],
 ) -> list[Enqueued]:
     mixed = len({job.unique is None for job in new}) == 2
-    if mixed or any(job.unique is not None and job.unique.replace for job in new):
+    waiting = ties.waiting(new)
+    if mixed or waiting or any(job.unique is not None and job.unique.replace for job in new):
         async with connection.transaction():
-            results = await _insert(connection, new, rings_itself=True)
+            results = await _insert(connection, new, ties, rings_itself=True)
     else:
-        results = await _insert(connection, new, rings_itself=True)
+        results = await _insert(connection, new, ties, rings_itself=True)
     queues = {
         job.queue
-        for job, result in zip(new, results, strict=True)
-        if job.scheduled_at is None and not result.conflict
+        for place, (job, result) in enumerate(zip(new, results, strict=True))
+        if job.scheduled_at is None and not result.conflict and place not in waiting
     }
     if queues:
         try:
@@ -139,9 +166,28 @@ async def _insert_and_ring(
 
 
 async def _insert(
-    connection: Connection, new: Sequence[NewJob], *, rings_itself: bool
+    connection: Connection, new: Sequence[NewJob], ties: Ties, *, rings_itself: bool
 ) -> list[Enqueued]:
     rows = [_row(job) for job in new]
+    if not (waiting := ties.waiting(new)):
+        return await _insert_rows(connection, new, rows, rings_itself=rings_itself)
+    for place, row in enumerate(rows):
+        row["state"] = "suspended" if place in waiting else row["state"]
+        if mark := ties.marks.get(place):
+            row["meta"] = encode_object("meta", {**new[place].meta, **mark})
+    ended = await hold(connection, new, ties)
+    results = await _insert_rows(connection, new, rows, rings_itself=rings_itself)
+    await tie(connection, new, results, ties, ended)
+    return results
+
+
+async def _insert_rows(
+    connection: Connection,
+    new: Sequence[NewJob],
+    rows: Sequence[dict[str, Any]],
+    *,
+    rings_itself: bool,
+) -> list[Enqueued]:
     plain = [index for index, job in enumerate(new) if job.unique is None]
     if len(plain) == len(new):
         ids = await jobs.insert(connection, rows, rings_itself=rings_itself)
@@ -197,8 +243,9 @@ async def _replace(
 
 
 def _row(job: NewJob) -> dict[str, Any]:
-    if "qj_unique" in job.meta:
-        raise JobInvalid("meta holds qj_unique, which `unique` makes: give that instead")
+    for name, why in OURS.items():
+        if name in job.meta:
+            raise JobInvalid(f"meta holds {name}; {why}")
     row: dict[str, Any] = {
         "worker": job.worker,
         "queue": job.queue,
@@ -224,47 +271,6 @@ def _row(job: NewJob) -> dict[str, Any]:
 def _normal_tags(tags: Sequence[str]) -> list[str]:
     """Trim, lower, drop empty and repeated ones, as Oban does."""
     return list(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))
-
-
-def encode_object(name: str, value: Mapping[str, Any]) -> str:
-    """Write a JSON object that Postgres and every Oban can store; JobInvalid says what cannot be."""
-    if not isinstance(value, Mapping):
-        raise JobInvalid(f"{name} is a {type(value).__name__}: give an object with text keys")
-    if not value:
-        return "{}"
-    _check_shape(name, value)
-    try:
-        text = ENCODER.encode(dict(value))
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise JobInvalid(
-            f"{name} holds half of a surrogate pair, which JSON cannot store"
-        ) from error
-    except (TypeError, ValueError, RecursionError) as error:
-        raise JobInvalid(f"{name} cannot be written as JSON: {str(error)[:200]}") from error
-    if NUL.search(text):
-        raise JobInvalid(f"{name} holds a NUL character, which Postgres cannot store")
-    if size > LARGEST:
-        raise JobInvalid(f"{name} has {size} bytes of JSON: at most 64 MB, so store a reference")
-    return text
-
-
-def _check_shape(name: str, value: object) -> None:
-    """Refuse keys that JSON would turn into texts, and depths that a reader may not survive."""
-    level: list[object] = [value]
-    for _ in range(DEEPEST):
-        below: list[object] = []
-        for each in level:
-            if isinstance(each, Mapping):
-                if any(not isinstance(key, str) for key in each):
-                    raise JobInvalid(f"{name} has a key that is not a text")
-                below += each.values()
-            elif isinstance(each, list | tuple):
-                below += each
-        level = [each for each in below if isinstance(each, Mapping | list | tuple)]
-        if not level:
-            return
-    raise JobInvalid(f"{name} is nested deeper than {DEEPEST} levels")
 
 
 def _is_text(value: object, *, longest: int) -> bool:

@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from quarterjack import cron, spans
-from quarterjack.client import encode_object
 from quarterjack.cron.blackouts import parse_window
 from quarterjack.cron.timing import LONGEST_JITTER, MOST_CALENDARS, MOST_WINDOWS
 from quarterjack.cron.zones import zone_names
+from quarterjack.encoding import encode_object
 from quarterjack.model import Schedule
 
 TIMING = (

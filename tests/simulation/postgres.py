@@ -80,6 +80,7 @@ class Postgres(Tables):
             edited=bool(self.unplanned(session, limit=1)),
             resumable=False,
             orphaned=False,
+            ended=False,
             ticks_in=first and max(timedelta(0), first - self.now()),
             jobs_in=None,
             backfills_in=None,

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from quarterjack import channels, cron, oban_web
-from quarterjack.client import encode_object
 from quarterjack.database import Connection
+from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid
 from quarterjack.model import JobState
 from quarterjack.oban_web import Audience, Entry, Told

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from quarterjack_scheduler.backfill import Backfiller
 from quarterjack_scheduler.election import Election, Peer
 from quarterjack_scheduler.oban_web import ObanWeb
 from quarterjack_scheduler.retention import Retention
+from quarterjack_scheduler.settling import Settler
 from quarterjack_scheduler.tick_loop import TickLoop
 from quarterjack_scheduler.turns import Turn
 from quarterjack_scheduler.upkeep import Pruner, Rescuer, repeat, stage
@@ -74,11 +76,12 @@ class Replica:
         self._alerts = Alerts(pool, told)
         self._web = ObanWeb(node)
         self._staging, self._rescuing, self._filling = Turn(), Turn(), Turn()
+        self._settling = Turn()
         self._listener = Listener(
             address,
             pool,
             (
-                *(channels.SCHEDULES, channels.SCHEDULER, channels.DUE),
+                *(channels.SCHEDULES, channels.SCHEDULER, channels.DUE, channels.ENDED),
                 *(channels.CRONITOR, channels.METRICS),
             ),
             heard=self._heard,
@@ -119,6 +122,7 @@ class Replica:
             each(stage, "stage jobs", turn=self._staging),
             each(self._rescuer.sweep, "rescue jobs", turn=self._rescuing),
             each(Backfiller(self._election).step, "backfill", turn=self._filling),
+            each(Settler().settle, "settle what ended", turn=self._settling),
             each(self._pruner.prune, "prune"),
             each(self._alerts.pause_failing, "pause"),
             each(self._web.tell, "tell Oban Web", turn=self._web.turn),
@@ -128,6 +132,7 @@ class Replica:
         """Tell the other duties what the tick loop saw for them."""
         self._rescuing.tell(self._rescuer.saw(orphaned=seen.orphaned))
         self._staging.tell(seen.jobs_in)
+        self._settling.tell(timedelta(0) if seen.ended else None)
         self._filling.tell(seen.backfills_in)
 
     def _heard(self, channel: str, message: dict[str, Any]) -> None:
@@ -136,6 +141,8 @@ class Replica:
             self._filling.ring()
         elif channel == channels.DUE:
             self._staging.ring()
+        elif channel == channels.ENDED:
+            self._settling.ring()
         elif channel in (channels.CRONITOR, channels.METRICS):
             self._web.heard(channel, message)
         elif message.get("action") == "resigned":
@@ -144,5 +151,6 @@ class Replica:
     def _look_everywhere(self) -> None:
         self._ticks.wake()
         self._staging.ring()
+        self._settling.ring()
         self._filling.ring()
         self._election.wake()

@@ -11,7 +11,18 @@ from datetime import timedelta
 from typing import Any
 
 from quarterjack.database import LOST, Connection, Pool, ask
-from quarterjack.queries import deliveries, jobs, journals, lease, limits, prune, traces, upkeep
+from quarterjack.queries import (
+    deliveries,
+    flows,
+    jobs,
+    journals,
+    lease,
+    limits,
+    prune,
+    settling,
+    traces,
+    upkeep,
+)
 from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.election import Election
 from quarterjack_scheduler.retention import Retention
@@ -153,6 +164,7 @@ class Pruner:
         self._keep = retention
         self._own_traces = own_traces
         self._count_at = 0.0
+        self._mended = self._pruned = 0
 
     async def prune(self, db: Connection) -> float:
         keep = self._keep
@@ -179,9 +191,18 @@ class Pruner:
         for forget in (deliveries.prune, prune.leaderships, prune.backfills, prune.losses):
             await forget(db, age=LEDGER_AGE)
         await limits.forget_rates(db)
+        edges = await self._tend_edges(db)
         if self._own_traces:
             await traces.prune(db)
-        return 0.1 if PRUNE_LIMIT in (*deleted, ledger, told) else PRUNE_EVERY
+        return 0.1 if PRUNE_LIMIT in (*deleted, ledger, told, edges) else PRUNE_EVERY
+
+    async def _tend_edges(self, db: Connection) -> int:
+        """Note ends that no trigger noted, and delete edges of jobs that are gone; how many of these."""
+        self._mended, noted = await settling.mend(db, beyond=self._mended, limit=PRUNE_LIMIT)
+        if noted:
+            log.warning("%d jobs that others wait for had ended unnoticed", noted)
+        self._pruned, deleted = await flows.prune(db, beyond=self._pruned, limit=PRUNE_LIMIT)
+        return deleted
 
     async def _beyond(self, db: Connection, state: str, count: int) -> int:
         return await prune.beyond(db, state=state, keep=count, limit=PRUNE_LIMIT)

@@ -4,6 +4,7 @@ from quarterjack_worker.handlers.context import ClaimLost, Context
 from quarterjack_worker.handlers.job_types import DefaultSchedule, JobTypeInvalid
 from quarterjack_worker.handlers.middleware import middleware
 from quarterjack_worker.handlers.outcomes import Cancel, Discard, Snooze
+from quarterjack_worker.handlers.parents import Parent
 from quarterjack_worker.handlers.registry import job, new_job
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "DefaultSchedule",
     "Discard",
     "JobTypeInvalid",
+    "Parent",
     "Snooze",
     "job",
     "middleware",

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
-from quarterjack.client import NewJob, enqueue_many
+from quarterjack.client import NewJob, enqueue_tied
 from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
-from quarterjack.queries import acks
+from quarterjack.following import Ties
+from quarterjack.queries import acks, flows
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.traces import Span
 from quarterjack.telemetry import Telemetry
@@ -88,7 +89,7 @@ class Acker:
         delay, size = FIRST_DELAY, BATCH
         while self._pending:
             self._added.clear()
-            batch = list(self._pending.values())[:size]
+            batch = sorted(list(self._pending.values())[:size], key=_id)
             try:
                 await self._write(batch)
                 delay, size = FIRST_DELAY, min(size * 2, BATCH)
@@ -142,16 +143,24 @@ class Acker:
                 )
 
     async def _acknowledge(self, batch: Sequence[Ack], db: Connection) -> set[int]:
-        """Write a batch; the ids that were still held. Children commit with the completions that made them."""
+        """Write a batch; the ids that were still held. Children commit with the completions that made them.
+
+        Whoever locks several jobs does it by their ids, so that none waits for another in a circle: also those that
+        children wait for.
+        """
         if not self._children:
             return await _write(batch, db)
         children = {
             ack.claim.id: self._children.get((ack.claim.id, ack.claim.attempted_at), ())
             for ack in batch
         }
+        followed = {id for each in children.values() for child in each for id in child.after}
         async with db.transaction():
+            if followed or len({ack.plain for ack in batch}) == 2:
+                await flows.lock(db, followed | children.keys())
             held = await _write(batch, db)
-            await enqueue_many(db, [child for id in held for child in children[id]])
+            born = [child for id in held for child in children[id]]
+            await enqueue_tied(db, born, Ties(late=True))
         return held
 
     def _remember(self, key: tuple[int, datetime], ack: Ack) -> None:
@@ -172,6 +181,10 @@ async def _write(batch: Sequence[Ack], db: Connection) -> set[int]:
     if len(plain) < len(batch):
         held |= await acks.ack(db, [ack for ack in batch if not ack.plain])
     return held
+
+
+def _id(ack: Ack) -> int:
+    return ack.claim.id
 
 
 def _generic(ack: Ack, error: Exception) -> Ack:

@@ -15,7 +15,7 @@ from quarterjack import __version__, enqueue
 from quarterjack.database import Pool
 from quarterjack.model import Job
 from quarterjack.oban_web import NAME
-from quarterjack.queries import claims, jobs, producers, testing, upkeep
+from quarterjack.queries import claims, jobs, producers, settling, testing, upkeep
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Want
 from quarterjack.queries.producers import Producing
@@ -70,13 +70,14 @@ async def perform_job(pool: Pool, id: int) -> Job:
 async def drain(pool: Pool, queue: str = "default", *, limit: int = 1_000) -> list[Job]:
     """Run the due jobs of a queue, one by one as a worker would claim them, until none is left.
 
-    What these jobs enqueue for now runs too; the jobs as each was after its run. AssertionError after
-    `limit` runs: then some job follows itself without end.
+    What these jobs enqueue for now runs too, and what waits for them; the jobs as each was after its run.
+    AssertionError after `limit` runs: then some job follows itself without end.
     """
     ran: list[Job] = []
     async with _worker(pool, queue) as worker:
         want = Want(queue=queue, producer=worker.producer, demand=1)
         while True:
+            await _settle(pool)
             await upkeep.stage(pool, limit=limit)
             claimed = await claims.claim(pool, wants=[want], node=NODE, nonce=_nonce())
             if not claimed:
@@ -140,6 +141,12 @@ async def _worker(pool: Pool, queue: str) -> AsyncIterator[_Worker]:
             root.removeHandler(capture)
             await processes.close()
             await producers.leave(pool, uuids=[worker.producer])
+
+
+async def _settle(pool: Pool) -> None:
+    """Free what waited for jobs that have ended, as the leader does."""
+    while (done := await settling.settle(pool, lines=1_000, edges=1_000)).lines > done.left:
+        pass
 
 
 async def _uncancelled(attempt: Coroutine[Any, Any, Ack | None]) -> Ack | None:

@@ -14,9 +14,9 @@ from quarterjack import spans
 from quarterjack.cli.files import STDIN, read_text, shown
 from quarterjack.cli.problems import Problem, quoted
 from quarterjack.cli.tree import Node, read_leniently
-from quarterjack.client import encode_object
 from quarterjack.definition import Definition
 from quarterjack.drift import written_uniqueness
+from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid
 from quarterjack.model import JobType
 from quarterjack.unique import Unique

@@ -13,6 +13,7 @@ class Outlook:
     edited: bool
     resumable: bool
     orphaned: bool
+    ended: bool
     ticks_in: timedelta | None
     jobs_in: timedelta | None
     backfills_in: timedelta | None
@@ -53,6 +54,7 @@ async def look(db: Database, *, patience: timedelta) -> Outlook:
                 SELECT FROM qj_producers AS p WHERE p.uuid::text = j.attempted_by[2] AND p.state <> 'dead'
               )
           ) AS orphaned,
+          (SELECT id FROM qj_ended ORDER BY id LIMIT 1) IS NOT NULL AS ended,
           (
             SELECT greatest(next_run_at, now()) - now()
             FROM qj_schedules

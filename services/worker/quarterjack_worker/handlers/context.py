@@ -2,21 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from quarterjack.client import NewJob, encode_object, enqueue_many, weigh
+from quarterjack.client import NewJob, enqueue_many, weigh
 from quarterjack.database import Connection, Pool
+from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid, QuarterjackError
 from quarterjack.model import Job
 from quarterjack.queries import acks
 from quarterjack.queries.claims import Claim
 from quarterjack_worker.handlers.failures import storable
+from quarterjack_worker.handlers.parents import Parents
 from quarterjack_worker.handlers.registry import new_job
 from quarterjack_worker.handlers.telling import Telling, Told
 
@@ -25,6 +28,8 @@ log = logging.getLogger(__name__)
 LONGEST_WARNING = 1_000
 LARGEST_RESULT = 16_000
 HEAVIEST = 16_000_000
+
+Answer = TypeVar("Answer")
 
 
 class ClaimLost(QuarterjackError):
@@ -48,10 +53,12 @@ class Context:
     killed: bool = False
     completed: bool = False
     thread: asyncio.Future[tuple[object, BaseException | None]] | None = None
+    loop: asyncio.AbstractEventLoop | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     children: list[NewJob] = field(default_factory=list)
     _weight: int = field(default=0, init=False)
     _telling: Telling | None = field(default=None, init=False)
+    _awaited: set[Future[Any]] = field(default_factory=set, init=False)
 
     @property
     def attempt(self) -> int:
@@ -70,6 +77,8 @@ class Context:
     def cancel(self) -> None:
         """Ask the handler to stop; for the worker."""
         self.cancelled = True
+        for awaited in list(self._awaited):
+            awaited.cancel()
 
     def kill(self) -> None:
         """Ask the handler to stop because someone cancelled the job; for the worker."""
@@ -98,6 +107,33 @@ class Context:
                 f"job {self.job.id} enqueues more than {HEAVIEST // 1_000_000} MB: leave the rest to a job of its own"
             )
         self.children.append(child)
+
+    def run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """Await something from a `def` in its thread, on the worker's loop: `context.run(context.pool.fetch(…))`.
+
+        CancelledError when the job should stop. RuntimeError where there is no such loop, or it is the caller's own.
+        """
+        if self.loop is None or _on_a_loop():
+            work.close()
+            raise RuntimeError(
+                "only a def in a thread has a loop to run this on: await it in an async def"
+            )
+        awaited = asyncio.run_coroutine_threadsafe(work, self.loop)
+        self._awaited.add(awaited)
+        try:
+            if self.cancelled:
+                awaited.cancel()
+            return awaited.result()
+        finally:
+            self._awaited.discard(awaited)
+
+    def parents(self) -> Parents:
+        """Give what this job waited for: `async for parent in context.parents()`, in a thread `for`.
+
+        They come by their ids, and are read in pages, so that there may be any number. A handler in a process cannot
+        ask, RuntimeError.
+        """
+        return Parents(self.job.id, self.pool, self.run)
 
     def record(self, result: object) -> None:
         """Keep a result with the job. One that cannot be kept is a warning: the work is done."""
@@ -138,3 +174,11 @@ class Context:
                 raise ClaimLost(f"job {self.job.id} was taken from this worker; it runs elsewhere")
             await enqueue_many(connection, self.children)
         self.completed = True
+
+
+def _on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -101,6 +101,7 @@ class Runner:
         if type.is_async:
             return await type.handler(*arguments(type, context))
         loop, variables = asyncio.get_running_loop(), contextvars.copy_context()
+        context.loop = loop
         context.thread = loop.run_in_executor(self._threads, variables.run, _caught, type, context)
         result, error = await asyncio.shield(context.thread)
         if error is not None:

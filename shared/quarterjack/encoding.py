@@ -1,0 +1,54 @@
+"""JSON objects that Postgres and every Oban can store."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from quarterjack.errors import JobInvalid
+
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+DEEPEST = 200
+LARGEST = 64_000_000
+ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
+
+
+def encode_object(name: str, value: Mapping[str, Any]) -> str:
+    """Write a JSON object that Postgres and every Oban can store; JobInvalid says what cannot be."""
+    if not isinstance(value, Mapping):
+        raise JobInvalid(f"{name} is a {type(value).__name__}: give an object with text keys")
+    if not value:
+        return "{}"
+    _check_shape(name, value)
+    try:
+        text = ENCODER.encode(dict(value))
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise JobInvalid(
+            f"{name} holds half of a surrogate pair, which JSON cannot store"
+        ) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise JobInvalid(f"{name} cannot be written as JSON: {str(error)[:200]}") from error
+    if NUL.search(text):
+        raise JobInvalid(f"{name} holds a NUL character, which Postgres cannot store")
+    if size > LARGEST:
+        raise JobInvalid(f"{name} has {size} bytes of JSON: at most 64 MB, so store a reference")
+    return text
+
+
+def _check_shape(name: str, value: object) -> None:
+    """Refuse keys that JSON would turn into texts, and depths that a reader may not survive."""
+    level: list[object] = [value]
+    for _ in range(DEEPEST):
+        below: list[object] = []
+        for each in level:
+            if isinstance(each, Mapping):
+                if any(not isinstance(key, str) for key in each):
+                    raise JobInvalid(f"{name} has a key that is not a text")
+                below += each.values()
+            elif isinstance(each, list | tuple):
+                below += each
+        level = [each for each in below if isinstance(each, Mapping | list | tuple)]
+        if not level:
+            return
+    raise JobInvalid(f"{name} is nested deeper than {DEEPEST} levels")

@@ -1,0 +1,106 @@
+"""Jobs that wait for others: what is checked, locked and written besides their rows when they are inserted."""
+
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from quarterjack.database import Connection
+from quarterjack.errors import JobInvalid
+from quarterjack.model import Enqueued
+from quarterjack.queries import flows
+from quarterjack.queries.flows import Edge
+
+ENDS = ("cancelled", "discarded", "deleted")
+LARGEST = 2**63 - 1
+
+
+class Waiting(Protocol):
+    """What matters of a NewJob here."""
+
+    @property
+    def after(self) -> Sequence[int]: ...
+    @property
+    def even_if(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """Of the jobs of one insert, the one at the place `child` waits for that at `parent`, which is called `name`."""
+
+    parent: int
+    child: int
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ties:
+    """What jobs of one insert have to do with each other; `marks` is their meta that Quarterjack writes, by place.
+
+    `late` means that nobody can be told any more that a parent does not exist: it counts as deleted.
+    """
+
+    links: Sequence[Link] = ()
+    marks: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    late: bool = False
+
+    def waiting(self, new: Sequence[Waiting]) -> Set[int]:
+        """Give the places of the jobs that wait for others."""
+        return {link.child for link in self.links} | {
+            place for place, job in enumerate(new) if job.after
+        }
+
+
+NO_TIES = Ties()
+
+
+def read_after(after: object, even_if: object) -> tuple[int, ...]:
+    """Give the ids once each; JobInvalid if they are none, or `even_if` names what is no end."""
+    if isinstance(even_if, str) or not isinstance(even_if, Collection) or set(even_if) - set(ENDS):
+        raise JobInvalid(f"even_if is {even_if!r:.60}: choose from {', '.join(ENDS)}")
+    if isinstance(after, str) or not isinstance(after, Collection):
+        raise JobInvalid(f"after is {after!r:.60}: give a list of ids of jobs")
+    for id in after:
+        if type(id) is not int or not 0 < id <= LARGEST:
+            raise JobInvalid(f"after holds {id!r:.60}: give ids of jobs")
+    return tuple(dict.fromkeys(after))
+
+
+async def hold(connection: Connection, new: Sequence[Waiting], ties: Ties) -> Mapping[int, str]:
+    """Lock the jobs that new ones wait for; how each of them ended that has. JobInvalid if one does not exist."""
+    wanted = {id for job in new for id in job.after}
+    if not wanted:
+        return {}
+    found = await flows.follow(connection, sorted(wanted))
+    gone = sorted(wanted - found.keys())
+    if gone and not ties.late:
+        raise JobInvalid(
+            f"after names job {gone[0]}, which does not exist: it was deleted, or is not committed yet. "
+            "Leave it out, or enqueue both in one transaction"
+        )
+    return {id: end for id, end in found.items() if end} | dict.fromkeys(gone, "deleted")
+
+
+async def tie(
+    connection: Connection,
+    new: Sequence[Waiting],
+    results: Sequence[Enqueued],
+    ties: Ties,
+    ended: Mapping[int, str],
+) -> None:
+    """Write what the inserted jobs wait for."""
+    ids = {place: result.id for place, result in enumerate(results) if result.id is not None}
+    edges = [
+        Edge(parent=parent, child=ids[place], even_if=job.even_if)
+        for place, job in enumerate(new)
+        for parent in job.after
+    ]
+    edges += [
+        Edge(
+            parent=ids[link.parent],
+            child=ids[link.child],
+            name=link.name,
+            even_if=new[link.child].even_if,
+        )
+        for link in ties.links
+    ]
+    await flows.link(connection, edges, ended)
