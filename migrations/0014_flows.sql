@@ -13,6 +13,8 @@ CREATE TABLE qj_edges (
 COMMENT ON COLUMN qj_edges.name IS 'What the parent is called in their workflow.';
 COMMENT ON COLUMN qj_edges.even_if IS 'Ends of the parent, besides completion, after which the child runs all the same.';
 COMMENT ON COLUMN qj_edges.outcome IS 'How the parent ended; NULL while the child waits for it.';
+-- One job may wait for most others there are. All the same its edges are looked up by the index, a few at a time.
+ALTER TABLE qj_edges ALTER COLUMN parent SET (n_distinct = -1), ALTER COLUMN child SET (n_distinct = -1);
 CREATE INDEX qj_edges_child ON qj_edges (child, outcome, parent);
 CREATE INDEX qj_edges_open ON qj_edges (parent) WHERE outcome IS NULL;
 

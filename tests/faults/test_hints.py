@@ -10,11 +10,13 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+import quarterjack
 from quarterjack_local.postgres import Server
 from tests.conftest import TestDatabase
 from tests.faults.crew import crew, said
 from tests.faults.pair import pair
 from tests.faults.pooler import pooled
+from tests.flows import end, settle, states
 from tests.waiting import until
 
 pytestmark = [pytest.mark.newest_postgres, pytest.mark.timeout(240)]
@@ -82,10 +84,7 @@ async def test_f33_the_notification_queue_is_full(
 ) -> None:
     """Somebody listens and never looks; all others are told 54000, and may enqueue nevertheless."""
     database = own_server_database
-    await database.pool.execute("ALTER SYSTEM SET max_notify_queue_pages = 64")
-    await asyncio.to_thread(database.server.stop, "fast")
-    await asyncio.to_thread(database.server.start)
-    await database.pool.expire_connections()
+    await _shorten_queue(database)
     async with crew(database, tmp_path, seed=seed) as all:
         await all.hire("worker-1", limit=40)
         async with _full_queue(database), all.field.trouble("full queue"):
@@ -160,6 +159,27 @@ async def test_f13_workers_outlive_a_standby_that_stalls(
         await all.verify()
         assert max(silences) < 3.0, silences
         assert "canceling wait" not in two.log()
+
+
+async def test_f33_jobs_that_others_wait_for_end_although_the_queue_is_full(
+    own_server_database: TestDatabase,
+) -> None:
+    database = own_server_database
+    await _shorten_queue(database)
+    async with _full_queue(database):
+        parent = await quarterjack.enqueue(database.pool, "w")
+        child = await quarterjack.enqueue(database.pool, "w", after=[parent.id or 0])
+        await end(database.pool, parent.id or 0)
+        await settle(database.pool)
+
+        assert await states(database.pool, child.id) == ["available"]
+
+
+async def _shorten_queue(database: TestDatabase) -> None:
+    await database.pool.execute("ALTER SYSTEM SET max_notify_queue_pages = 64")
+    await asyncio.to_thread(database.server.stop, "fast")
+    await asyncio.to_thread(database.server.start)
+    await database.pool.expire_connections()
 
 
 @asynccontextmanager

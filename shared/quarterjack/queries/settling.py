@@ -31,6 +31,9 @@ async def settle(db: Database, *, lines: int, edges: int, decide: bool = True) -
     is waited for again. A child whose row somebody holds is left for another time, and so is its line, at the end.
     Without `decide`, edges are closed and no child is touched.
 
+    Of the open edges of a child no more are read than are closed, and one: to free a callback after 100 000 jobs must
+    not take as many looks at all of them.
+
     Invariant: one at a time. Two at once would each see the edge of the other open, and free nobody. So whoever finds
     that the turn was taken since its snapshot, after waiting for it, does nothing.
     """

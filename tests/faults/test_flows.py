@@ -1,0 +1,58 @@
+"""A leader dies between the end of a job and what it owes to those that wait for it."""
+
+import signal
+
+import pytest
+
+import quarterjack
+from tests.conftest import TestDatabase
+from tests.flows import end, states
+from tests.processes import Cluster, Service, cluster
+from tests.shared.test_flows_at_once import blocked, held
+from tests.waiting import until
+
+pytestmark = [pytest.mark.newest_postgres, pytest.mark.timeout(60)]
+LEADER = "SELECT p.node FROM qj_lease AS l JOIN qj_peers AS p ON p.uuid = l.holder"
+
+
+async def leader(database: TestDatabase, running: Cluster) -> Service:
+    """Start two replicas; the one that leads, once the other is there as well."""
+    services = [await running.scheduler(f"scheduler-{n}") for n in (1, 2)]
+    await until(lambda: database.pool.fetchval("SELECT count(*) = 2 FROM qj_peers"))
+    node = await until(lambda: database.pool.fetchval(LEADER))
+    return next(service for service in services if service.name == node)
+
+
+async def freed(database: TestDatabase, id: int | None) -> None:
+    async def available() -> bool:
+        return await states(database.pool, id) == ["available"]
+
+    await until(available)
+
+
+async def test_a_leader_that_is_killed_before_it_looks(database: TestDatabase) -> None:
+    parent = await quarterjack.enqueue(database.pool, "w", queue="unworked")
+    child = await quarterjack.enqueue(database.pool, "w", queue="unworked", after=[parent.id or 0])
+    async with cluster(database) as running:
+        leading = await leader(database, running)
+        leading.send(signal.SIGSTOP)
+        await end(database.pool, parent.id or 0)
+        await leading.kill()
+
+        await freed(database, child.id)
+
+
+async def test_a_leader_that_is_killed_while_it_is_at_it(database: TestDatabase) -> None:
+    first, second = [await quarterjack.enqueue(database.pool, "w", queue="u") for _ in range(2)]
+    ids = [first.id or 0, second.id or 0]
+    child = await quarterjack.enqueue(database.pool, "w", queue="u", after=ids)
+    async with cluster(database) as running:
+        leading = await leader(database, running)
+        async with held(database, "SELECT FROM qj_edges WHERE parent = $1 FOR UPDATE", ids[0]):
+            await end(database.pool, ids[0])
+            await blocked(database, 1)
+            await leading.kill()
+            await end(database.pool, ids[1])
+            await blocked(database, 2)
+
+        await freed(database, child.id)
