@@ -12,6 +12,7 @@ import quarterjack
 from quarterjack import JobState, NewJob
 from quarterjack.queries import jobs, runs
 from tests.conftest import TestDatabase
+from tests.flows import settle
 from tests.interop.oban_py import SERVING, oban_py
 from tests.processes import Service, cluster
 from tests.waiting import until
@@ -82,6 +83,26 @@ async def test_oban_py_runs_each_of_many_and_of_one_transaction(shared: TestData
                 "SELECT count(*) = 51 FROM oban_jobs WHERE state = 'completed'"
             )
         )
+
+
+async def test_a_job_of_ours_waits_for_one_that_oban_py_runs(shared: TestDatabase) -> None:
+    first = await quarterjack.enqueue(shared.pool, "oban_node.Echo", queue="py")
+    second = await quarterjack.enqueue(
+        shared.pool, "oban_node.Echo", queue="py", after=[first.id or 0]
+    )
+    third = await quarterjack.enqueue(
+        shared.pool, "oban_node.Echo", queue="nobody", after=[second.id or 0]
+    )
+    async with oban_py(shared, **SERVING) as node:
+        await until(lambda: _state(shared, first.id or 0, "completed"))
+        seen = await node.ask("get", id=third.id)
+        await settle(shared.pool)
+        await jobs.ring(shared.pool, ["py"])
+        await until(lambda: _state(shared, second.id or 0, "completed"))
+        await settle(shared.pool)
+
+    assert seen["state"] == "suspended"
+    assert await _state(shared, third.id or 0, "available")
 
 
 async def test_a_job_that_failed_there_is_read_here(shared: TestDatabase) -> None:

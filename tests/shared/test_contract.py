@@ -14,6 +14,7 @@ from quarterjack.model import Job
 from quarterjack.queries import jobs, upkeep
 from tests.conftest import TestDatabase
 from tests.documents import blocks
+from tests.flows import end, settle, states
 from tests.processes import cluster
 from tests.waiting import until
 
@@ -206,6 +207,28 @@ async def test_a_schedule_is_made_edited_and_asked_about(sql: Sql) -> None:
     )
     assert [row["reason"] for row in versions][-1] == "quieter mornings"
     assert versions[-1]["author"] == "ana"
+
+
+async def test_a_job_waits_for_others(sql: Sql) -> None:
+    [first], [second], [missing] = [await sql.run("now") for _ in range(3)]
+    ids = [first["id"], second["id"]]
+    await end(sql.pool, ids[0], state="discarded")
+    await sql.pool.execute("DELETE FROM oban_jobs WHERE id = $1", missing["id"])
+
+    [after] = await sql.run("after", ids)
+    [short] = await sql.run("after", [*ids, missing["id"]])
+    await settle(sql.pool)
+    before = await states(sql.pool, after["id"])
+    await end(sql.pool, ids[1])
+    await settle(sql.pool)
+
+    assert (after["parents"], short["parents"]) == (2, 2)
+    assert before == ["suspended"]
+    assert await states(sql.pool, after["id"]) == ["available"]
+    assert [tuple(row.values()) for row in await sql.run("parents", after["id"])] == [
+        (ids[0], None, "discarded", None),
+        (ids[1], None, "completed", None),
+    ]
 
 
 def test_no_example_is_left_out() -> None:
