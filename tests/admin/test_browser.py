@@ -38,6 +38,13 @@ INSERT INTO qj_producers (uuid, name, node, pid, version, queue, local_limit, ru
 VALUES (gen_random_uuid(), 'Oban', 'worker-1', 8, '0.1.0', 'sums', 10, 3);
 INSERT INTO qj_queues (queue, node, paused, changed_by, reason)
 VALUES ('sums', '', true, 'ben', 'disk full'), ('sums', 'worker-1', false, 'ben', 'it has its own');
+INSERT INTO oban_jobs (worker, state, queue, meta)
+VALUES ('count', 'suspended', 'sums',
+  '{"qj_workflow": {"id": "00000000000000000000000000000000", "name": "stars", "job": "sum", "depth": 1}}');
+INSERT INTO qj_edges (parent, child, name, even_if, outcome)
+SELECT p.id, c.id, 'part ' || p.id, '{discarded}', CASE WHEN p.state = 'completed' THEN 'completed' END
+FROM oban_jobs AS p, oban_jobs AS c
+WHERE c.meta ? 'qj_workflow' AND p.id <> c.id;
 INSERT INTO qj_terms (term, holder, node, acquired_at) VALUES (1, gen_random_uuid(), 'scheduler-1', now());
 """
 PAGES = (
@@ -45,6 +52,7 @@ PAGES = (
     *("/schedules/nightly/edit", "/schedules/nightly/run", "/schedules/nightly/pause", "/schedules/nightly/delete"),
     *("/catalogue", "/catalogue/run?worker=count", "/freeze", "/new-schedule", "/account", "/nowhere", "/cluster"),
     *("/queues", "/queues/sums", "/jobs/all/cancel?queue=sums", "/jobs?done=delete+3"),
+    *("/jobs/9", "/jobs?state=suspended", "/workflows/00000000000000000000000000000000"),
     *("/schedules?q=nothing", "/schedules/nightly/backfill", "/schedules/nightly/backfill?from=x&to="),
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from quarterjack.queries import journals, oban_web, outlook, plans, prune, ticks, upkeep
+from quarterjack.queries import flow_lists, journals, oban_web, outlook, plans, prune, ticks, upkeep
 from tests.conftest import TestDatabase
 
 FILL = """
@@ -22,7 +22,9 @@ INSERT INTO qj_ticks (schedule_id, tick_at, outcome, version)
 SELECT 1, now() + make_interval(hours => n), 'enqueued', 1 FROM generate_series(1, 3000) AS n;
 INSERT INTO qj_journals (job_id, attempted_at, attempt)
 SELECT n, now() + make_interval(hours => n), 1 FROM generate_series(1, 3000) AS n;
-ANALYZE oban_jobs, qj_schedules, qj_ticks, qj_journals;
+INSERT INTO qj_edges (parent, child) SELECT n, 3001 FROM generate_series(1, 3000) AS n;
+INSERT INTO qj_ended (job_id, outcome) SELECT n, 'completed' FROM generate_series(1, 3000) AS n;
+ANALYZE oban_jobs, qj_schedules, qj_ticks, qj_journals, qj_edges, qj_ended;
 """
 
 
@@ -54,6 +56,10 @@ async def test_it_reads_only_what_is_due(
         (plans.unplanned, [1_000]),
         (plans.resume_due, []),
         (upkeep.rescue, [500]),
+        (flow_lists.members, ["0" * 32, -1, 0, 100]),
+        (flow_lists.count_members, ["0" * 32, 100_000]),
+        (flow_lists.parents, [7, 20]),
+        (flow_lists.children, [7, 20]),
         (oban_web.count_jobs, [["available", "executing", "retryable", "discarded"]]),
     ],
 )
@@ -62,7 +68,9 @@ async def test_it_reads_no_table_from_end_to_end(
 ) -> None:
     text = await explain(database, query, arguments)
 
-    assert not re.search(r"Seq Scan on (oban_jobs|qj_schedules|qj_ticks)", text), text
+    assert not re.search(
+        r"Seq Scan on (oban_jobs|qj_schedules|qj_ticks|qj_edges|qj_ended)", text
+    ), text
 
 
 async def test_a_strike_compares_no_row_with_every_other(database: TestDatabase) -> None:

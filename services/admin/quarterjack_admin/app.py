@@ -36,6 +36,7 @@ from quarterjack_admin.pages import (
     schedules,
     sign_in,
     why,
+    workflow,
 )
 from quarterjack_admin.passwords import Passwords
 from quarterjack_admin.permissions import check_routes
@@ -65,6 +66,7 @@ PAGES = (
     schedules,
     sign_in,
     why,
+    workflow,
 )
 
 

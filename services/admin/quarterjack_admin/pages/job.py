@@ -5,17 +5,19 @@ from typing import Any
 from aiohttp import web
 
 from quarterjack.model import Job, JobState
-from quarterjack.queries import cluster, jobs, journals, schedules
+from quarterjack.queries import cluster, flow_lists, jobs, journals, schedules
 from quarterjack.queries.journals import Journal
 from quarterjack.redaction import redact, scrub
 from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
 from quarterjack_admin.pages.runs import ended_at
+from quarterjack_admin.pages.workflow import Part
 from quarterjack_admin.paging import read_number
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
 
 JOURNALS = 5
+SHOWN = 20
 RETRIABLE = (
     JobState.SCHEDULED,
     JobState.RETRYABLE,
@@ -54,6 +56,9 @@ async def show(request: web.Request) -> web.Response:
         job_type = await schedules.job_type(db, job.worker)
         told = await journals.of_job(db, job.id, since=job.inserted_at, limit=JOURNALS)
         producer = await cluster.producer_of(db, job.attempted_by) if job.attempted_by else None
+        numbers = await flow_lists.count(db, job.id)
+        parents = await flow_lists.parents(db, job.id, limit=SHOWN)
+        children = await flow_lists.children(db, job.id, limit=SHOWN)
     paths = job_type.redacted if job_type else ()
     return page(
         request,
@@ -71,6 +76,11 @@ async def show(request: web.Request) -> web.Response:
         meta=redact(job.meta),
         warning=job.meta.get("warning"),
         producer=producer,
+        workflow=Part.of(job.meta),
+        numbers=numbers,
+        counted=flow_lists.COUNTED,
+        parents=parents,
+        children=children,
         schedule_name=_text(job.meta.get("cron_name")),
         trigger=standing.trigger(job),
         retriable=job.state in RETRIABLE,

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from quarterjack.database import Connection
 from quarterjack.model import Job, JobState
-from quarterjack.queries import job_lists, runs
+from quarterjack.queries import flow_lists, job_lists, runs
+from quarterjack.queries.flow_lists import Neighbour
 from quarterjack.redaction import redact, scrub
 from quarterjack_admin.keys import reading
 from quarterjack_admin.paging import Page, read_number
@@ -19,6 +20,7 @@ from quarterjack_admin.render import look_around, page
 
 PAGE = 50
 WINDOW = 100_000
+NAMED = 3
 DONE = re.compile("(cancel|retry|delete) ([0-9]{1,5})")
 DUE = (JobState.SCHEDULED, JobState.RETRYABLE)
 ORDER = (
@@ -118,6 +120,9 @@ async def show(request: web.Request) -> web.Response:
             found, last = await _find(db, wanted, after, newest, back=False)
             listed = Page.forwards(found, PAGE, first=after is None)
         jobs = await runs.read(db, listed.ids)
+        waits = await flow_lists.waited_for(
+            db, [job.id for job in jobs if job.state is JobState.SUSPENDED], each=NAMED + 1
+        )
     back = Edge.of(jobs[0], wanted) if jobs and listed.newer else None
     on = Edge.of(jobs[-1], wanted) if jobs and listed.older else None
     further = last if before is None and on is None else None
@@ -130,7 +135,7 @@ async def show(request: web.Request) -> web.Response:
         counts=counts,
         counted=runs.COUNTED,
         window=WINDOW if wanted.windowed and newest > WINDOW else None,
-        rows=[_row(job) for job in jobs],
+        rows=[_row(job, waits.get(job.id, ())) for job in jobs],
         done=DONE.fullmatch(request.query.get("done", "")),
         back=back and wanted.address(before=back),
         on=on and wanted.address(after=on),
@@ -182,7 +187,7 @@ async def _find_timed(
     return await job_lists.by_due(db, state=wanted.state, queue=queue, edge=at, limit=limit)
 
 
-def _row(job: Job) -> dict[str, object]:
+def _row(job: Job, waits: Sequence[Neighbour]) -> dict[str, object]:
     error = str(job.errors[-1].get("error", "")) if job.errors else ""
     return {
         "job": job,
@@ -190,6 +195,7 @@ def _row(job: Job) -> dict[str, object]:
         "args": redact(job.args) if job.args else None,
         "error": scrub(error.partition("\n")[0][:200]),
         "ended_at": ended_at(job),
+        "waits": [each for each in waits if each.outcome is None],
     }
 
 
