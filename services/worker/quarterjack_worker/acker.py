@@ -7,15 +7,16 @@ for ever: the fence makes a repetition a no-op. One ack that cannot be stored is
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 
 from quarterjack.client import NewJob, enqueue_tied
 from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
 from quarterjack.following import Ties
 from quarterjack.queries import acks, flows
 from quarterjack.queries.acks import Ack
+from quarterjack.queries.claims import Claim, Key
 from quarterjack.queries.traces import Span
 from quarterjack.telemetry import Telemetry
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 BATCH = 500
 ENOUGH = 100
 GATHER = 0.01
-FULL = 20_000
+FULL = 5_000
 REMEMBERED = 10_000
 FIRST_DELAY, LONGEST_DELAY = 0.05, 0.5
 POISON = (*REFUSED, ValueError)
@@ -32,16 +33,17 @@ ANSWER_WITHIN = 15.0
 
 
 class Acker:
-    """Buffers acks; `run` writes them."""
+    """Buffers acks; `run` writes them, and calls `relieved` when it is no longer full."""
 
     def __init__(self, pool: Pool, telemetry: Telemetry) -> None:
         self.fenced = 0
+        self.relieved: Callable[[], object] = lambda: None
         self._pool = pool
         self._telemetry = telemetry
-        self._spans: dict[tuple[int, datetime], Span] = {}
-        self._children: dict[tuple[int, datetime], Sequence[NewJob]] = {}
-        self._pending: dict[tuple[int, datetime], Ack] = {}
-        self._written: OrderedDict[tuple[int, datetime], Ack] = OrderedDict()
+        self._spans: dict[Key, Span] = {}
+        self._children: dict[Key, Sequence[NewJob]] = {}
+        self._pending: dict[Key, Ack] = {}
+        self._written: OrderedDict[Key, None] = OrderedDict()
         self._added = asyncio.Event()
 
     @property
@@ -49,22 +51,25 @@ class Acker:
         """True when no more jobs should be claimed, because their outcomes could not be kept."""
         return len(self._pending) >= FULL
 
-    def takes_back(self, id: int, attempted_at: datetime) -> bool:
-        """Answer for a claim that the database counts as running: True if its outcome waits to be written.
-
-        One that was written, which a failover has lost, waits again from now on, instead of the job being run again.
-        """
-        key = (id, attempted_at)
-        if key in self._written and key not in self._pending:
-            self.add(self._written[key])
+    def __contains__(self, key: Key) -> bool:
+        """Say whether the outcome of a claim waits to be written."""
         return key in self._pending
+
+    def takes_back(self, claim: Claim) -> bool:
+        """Answer for a claim that the database counts as running, in vain: True if its job was completed here.
+
+        A failover has lost that; it is written again from now on, instead of the job being run again.
+        """
+        if claim.key in self._written:
+            self.add(Ack(claim=claim, state="completed"))
+        return claim.key in self._written
 
     def add(self, ack: Ack, *, parent: str | None = None, children: Sequence[NewJob] = ()) -> None:
         """Take an outcome; it replaces one for the same claim. `parent` is the traceparent of the run.
 
         `children` are enqueued with a completion, in its transaction.
         """
-        key = (ack.claim.id, ack.claim.attempted_at)
+        key = ack.claim.key
         self._pending[key] = ack
         self._children.pop(key, None)
         if children and ack.state == "completed":
@@ -89,9 +94,11 @@ class Acker:
         delay, size = FIRST_DELAY, BATCH
         while self._pending:
             self._added.clear()
-            batch = sorted(list(self._pending.values())[:size], key=_id)
+            batch, full = sorted(islice(self._pending.values(), size), key=_id), self.full
             try:
                 await self._write(batch)
+                if full and not self.full:
+                    self.relieved()
                 delay, size = FIRST_DELAY, min(size * 2, BATCH)
             except LOST as error:
                 if delay == FIRST_DELAY:
@@ -108,7 +115,7 @@ class Acker:
                 await self._write(batch[:half])
                 await self._write(batch[half:])
             elif batch[0].state == "discarded" and not batch[0].meta:
-                self._forget((batch[0].claim.id, batch[0].claim.attempted_at))
+                self._forget(batch[0].claim.key)
                 log.exception("the outcome of job %s cannot be stored", batch[0].claim.id)
             else:
                 log.error(
@@ -123,14 +130,10 @@ class Acker:
         missed = [ack for ack in batch if ack.claim.id not in held]
         landed = await acks.landed(db, missed) if missed else set()
         for ack in batch:
-            key = (ack.claim.id, ack.claim.attempted_at)
+            key = ack.claim.key
             if self._pending.get(key) is ack:
-                if ack.claim.id in held and key in self._written:
-                    log.warning(
-                        "the database had lost that job %d is done; it is written again", key[0]
-                    )
                 if ack.plain and key not in self._children:
-                    self._remember(key, ack)
+                    self._remember(key, again=ack.claim.id in held)
                 self._forget(key)
         for ack in missed:
             if ack.claim.id not in landed:
@@ -150,10 +153,7 @@ class Acker:
         """
         if not self._children:
             return await _write(batch, db)
-        children = {
-            ack.claim.id: self._children.get((ack.claim.id, ack.claim.attempted_at), ())
-            for ack in batch
-        }
+        children = {ack.claim.id: self._children.get(ack.claim.key, ()) for ack in batch}
         followed = {id for each in children.values() for child in each for id in child.after}
         async with db.transaction():
             if followed or len({ack.plain for ack in batch}) == 2:
@@ -163,12 +163,14 @@ class Acker:
             await enqueue_tied(db, born, Ties(late=True))
         return held
 
-    def _remember(self, key: tuple[int, datetime], ack: Ack) -> None:
-        self._written[key] = ack
+    def _remember(self, key: Key, *, again: bool) -> None:
+        if again and key in self._written:
+            log.warning("the database had lost that job %d is done; it is written again", key[0])
+        self._written[key] = None
         if len(self._written) > REMEMBERED:
             self._written.popitem(last=False)
 
-    def _forget(self, key: tuple[int, datetime]) -> None:
+    def _forget(self, key: Key) -> None:
         del self._pending[key]
         self._children.pop(key, None)
         if span := self._spans.pop(key, None):

@@ -16,7 +16,7 @@ from quarterjack.queries.queues import ALL, Change
 log = logging.getLogger(__name__)
 
 LARGEST = 10_000
-AT_ONCE = 100
+FEW_AT_ONCE, MOST_AT_ONCE = 100, 500
 POLL, POLL_HELD_BACK = 1.0, 0.05
 BUSY = 10
 """While a limit leaves jobs waiting, a worker waits this many times as long as its last look took."""
@@ -53,7 +53,7 @@ class Queue:
     @property
     def demand(self) -> int:
         """How many to claim at once: half of a large limit, so that the next claim is on its way while these run."""
-        return min(self.free, max(AT_ONCE, self.limit // 2))
+        return min(self.free, max(FEW_AT_ONCE, min(self.limit // 2, MOST_AT_ONCE)))
 
     def take(self, change: Change) -> None:
         """Do what is asked; the rest stays."""

@@ -78,7 +78,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
         web = ObanWeb(node, queues)
         engine = Engine(pool, node, queues, runner, acker=acker, telemetry=telemetry, web=web)
 
-        loop_watch = LoopWatch(engine.job_of, telemetry)
+        loop_watch = LoopWatch(engine.attempts.job_of, telemetry)
 
         def give_up() -> None:
             condemned.set()
@@ -123,12 +123,12 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
                 for work in (
                     listener.run(),
                     acker.run(),
-                    engine.audit(),
+                    engine.lost_claims.run(),
                     heartbeat.watch(),
                     loop_watch.run(),
                     remember(queues, pool),
                     telemetry.run(pool),
-                    web.run(pool, engine.running),
+                    web.run(pool, engine.attempts.running),
                     journals.run(pool),
                 )
             ]
@@ -137,7 +137,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
             engine.wake()
             await claiming
             heartbeat.draining = True
-            await engine.drain(0 if condemned.is_set() else settings.grace)
+            await engine.attempts.drain(0 if condemned.is_set() else settings.grace)
             await processes.close()
             await _flush(acker, journals, telemetry, pool)
             for task in beside:

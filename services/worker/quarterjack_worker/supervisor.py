@@ -102,7 +102,7 @@ async def settle(settings: Settings, life: UUID, obituary: str | None) -> None:
             try:
                 if obituary is None:
                     held = await claims.held_by(connection, producers=uuids)
-                    queues = await claims.release(connection, claims=held)
+                    queues = await claims.release(connection, claims=[claim for claim, _ in held])
                     await producers.leave(connection, uuids=uuids)
                 else:
                     reason = f"WorkerDied: {obituary} while it ran this job"

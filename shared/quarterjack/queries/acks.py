@@ -15,7 +15,7 @@ from quarterjack.database import Database
 from quarterjack.queries.claims import Claim
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Ack:
     """The outcome of one execution: the `state` it ends in.
 
@@ -37,30 +37,31 @@ class Ack:
 
 
 async def complete(db: Database, claims: Sequence[Claim]) -> set[int]:
-    """Write plain completions, which are most acks, for half of what `ack` costs; the ids that were still held."""
+    """Write plain completions, which are most acks, for half of what `ack` costs; the ids that were still held.
+
+    The claims are of one process, whose few producers are not told apart for each job.
+    """
     records = await db.fetch(
         """
         UPDATE oban_jobs AS j
         SET
           state = 'completed', completed_at = timezone('UTC', clock_timestamp()), cancelled_at = NULL,
           discarded_at = NULL
-        FROM
-          unnest($1::bigint[], $2::integer[], $3::timestamptz[], $4::text[])
-            AS c (id, attempt, attempted_at, producer)
+        FROM unnest($1::bigint[], $2::integer[], $3::timestamptz[]) AS c (id, attempt, attempted_at)
         WHERE
           j.id = c.id
           AND j.state::text = 'executing'
           AND j.attempt = c.attempt
           AND j.attempted_at = timezone('UTC', c.attempted_at)
-          AND j.attempted_by[2] = c.producer
+          AND j.attempted_by[2] = ANY ($4::text[])
         RETURNING j.id
         """,
         [claim.id for claim in claims],
         [claim.attempt for claim in claims],
         [claim.attempted_at for claim in claims],
-        [claim.producer for claim in claims],
+        list({claim.producer for claim in claims}),
     )
-    return {record["id"] for record in records}
+    return {id for (id,) in records}
 
 
 async def ack(db: Database, acks: Sequence[Ack]) -> set[int]:

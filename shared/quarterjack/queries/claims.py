@@ -3,13 +3,12 @@
 attempted_by is {node, producer, nonce}: Oban reads the first two, the third marks a claim of ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
+from typing import Any
 from uuid import UUID
-
-import asyncpg
 
 from quarterjack.database import Database
 from quarterjack.model import Job, JobState
@@ -26,7 +25,10 @@ class Want:
     limited: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+Key = tuple[int, datetime]
+
+
+@dataclass(slots=True, kw_only=True)
 class Claim:
     """What proves that an execution is still ours: `attempted_at` survives ids issued twice."""
 
@@ -34,6 +36,10 @@ class Claim:
     attempt: int
     attempted_at: datetime
     producer: str
+
+    @property
+    def key(self) -> Key:
+        return self.id, self.attempted_at
 
 
 async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -> list[Job]:
@@ -72,7 +78,7 @@ async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -
         RETURNING
           j.id, j.queue, j.worker, j.args, nullif(j.meta, '{}') AS meta, nullif(j.tags, '{}') AS tags,
           CASE WHEN j.errors <> '{}' THEN to_jsonb(j.errors) END AS errors,
-          j.attempt, j.max_attempts, j.priority, w.producer::text AS producer,
+          j.attempt, j.max_attempts, j.priority,
           timezone('UTC', greatest(least(j.inserted_at, '9999-01-01'), '0001-01-03')) AS inserted_at,
           timezone('UTC', greatest(least(j.scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
           timezone('UTC', j.attempted_at) AS attempted_at
@@ -83,7 +89,8 @@ async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -
         node,
         nonce,
     )
-    return in_order([claimed(record, node, nonce) for record in records])
+    by = {want.queue: str(want.producer) for want in wants}
+    return in_order([claimed(record, node, by, nonce) for record in records])
 
 
 def in_order(found: list[Job]) -> list[Job]:
@@ -91,42 +98,61 @@ def in_order(found: list[Job]) -> list[Job]:
     return sorted(found, key=attrgetter("priority", "scheduled_at", "id"))
 
 
-def claimed(record: asyncpg.Record, node: str, nonce: str) -> Job:
-    """Make the typed row; what a claim cannot have is not asked for, and what is empty is not decoded."""
-    meta, errors = record["meta"], record["errors"]
+def claimed(row: Iterable[Any], node: str, producers: Mapping[str, str], nonce: str) -> Job:
+    """Make the job of a row as a claim returns it, which leaves out what is empty; `producers` are by queue.
+
+    By place, because a look for each name would be a tenth of what a worker does for a job.
+    """
+    (
+        id, queue, worker, args, meta, tags, errors, attempt, max_attempts, priority,
+        inserted_at, scheduled_at, attempted_at,
+    ) = row  # fmt: skip
     return Job(
-        id=record["id"],
+        id=id,
         state=JobState.EXECUTING,
-        queue=record["queue"],
-        worker=record["worker"],
-        args=record["args"],
+        queue=queue,
+        worker=worker,
+        args=args,
         meta=meta if isinstance(meta, dict) else {},
-        tags=record["tags"] or [],
+        tags=tags or [],
         errors=objects(errors) if errors else [],
-        attempt=record["attempt"],
-        max_attempts=record["max_attempts"],
-        priority=record["priority"],
-        attempted_by=[node, record["producer"], nonce],
-        inserted_at=record["inserted_at"],
-        scheduled_at=record["scheduled_at"],
-        attempted_at=record["attempted_at"],
+        attempt=attempt,
+        max_attempts=max_attempts,
+        priority=priority,
+        attempted_by=[node, producers[queue], nonce],
+        inserted_at=inserted_at,
+        scheduled_at=scheduled_at,
+        attempted_at=attempted_at,
         completed_at=None,
         cancelled_at=None,
         discarded_at=None,
     )
 
 
-async def held_by(db: Database, *, producers: Sequence[UUID]) -> list[Claim]:
-    """Give every claim that the database holds for these producers."""
+async def held_by(db: Database, *, producers: Sequence[UUID]) -> list[tuple[Claim, str | None]]:
+    """Give every claim that the database holds for these producers, and the nonce of the statement that made it."""
     records = await db.fetch(
         """
-        SELECT id, attempt, timezone('UTC', attempted_at) AS attempted_at, attempted_by[2] AS producer
+        SELECT
+          id, attempt, timezone('UTC', attempted_at) AS attempted_at, attempted_by[2] AS producer,
+          attempted_by[3] AS nonce
         FROM oban_jobs
         WHERE state = 'executing' AND attempted_by[2] = ANY ($1::text[])
         """,
         [str(producer) for producer in producers],
     )
-    return [Claim(**record) for record in records]
+    return [
+        (
+            Claim(
+                id=record["id"],
+                attempt=record["attempt"],
+                attempted_at=record["attempted_at"],
+                producer=record["producer"],
+            ),
+            record["nonce"],
+        )
+        for record in records
+    ]
 
 
 async def release(db: Database, *, claims: Sequence[Claim]) -> list[str]:

@@ -157,7 +157,7 @@ async def claim_limited(
           RETURNING
             j.id, j.queue, j.worker, j.args, nullif(j.meta, '{}') AS meta, nullif(j.tags, '{}') AS tags,
             CASE WHEN j.errors <> '{}' THEN to_jsonb(j.errors) END AS errors,
-            j.attempt, j.max_attempts, j.priority, $2::uuid::text AS producer,
+            j.attempt, j.max_attempts, j.priority,
             timezone('UTC', greatest(least(j.inserted_at, '9999-01-01'), '0001-01-03')) AS inserted_at,
             timezone('UTC', greatest(least(j.scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
             timezone('UTC', j.attempted_at) AS attempted_at
@@ -174,6 +174,7 @@ async def claim_limited(
           SET free_at = excluded.free_at + greatest(r.free_at - (SELECT at FROM q), interval '0')
         )
         SELECT
+          t.*,
           EXISTS (
             SELECT FROM (
               SELECT
@@ -184,8 +185,7 @@ async def claim_limited(
               ORDER BY priority, scheduled_at, id
               OFFSET 0
             ) AS others
-          ) AS left,
-          t.*
+          ) AS left
         FROM (SELECT) AS one
         LEFT JOIN taken AS t ON true
         """,
@@ -196,7 +196,9 @@ async def claim_limited(
         nonce,
         WINDOW,
     )
-    jobs = [claims.claimed(record, node, nonce) for record in records if record["id"] is not None]
+    by = {want.queue: str(want.producer)}
+    taken = [list(record)[:-1] for record in records if record["id"] is not None]
+    jobs = [claims.claimed(row, node, by, nonce) for row in taken]
     return claims.in_order(jobs), records[0]["left"]
 
 

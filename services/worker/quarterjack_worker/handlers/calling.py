@@ -19,9 +19,10 @@ def call(type: JobType, context: Context) -> object:
     return result
 
 
-def arguments(type: JobType, context: Context) -> list[Any]:
+def arguments(type: JobType, context: Context) -> tuple[Any, ...]:
     """Give what the handler takes: nothing, args, or args and context. Failed names fields that do not fit."""
-    return [_read_args(type, context.job), context][: type.parameters]
+    args = _read_args(type, context.job)
+    return (args,) if type.parameters == 1 else (args, context)[: type.parameters]
 
 
 def _read_args(type: JobType, job: Job) -> object:
@@ -31,7 +32,7 @@ def _read_args(type: JobType, job: Job) -> object:
             "a job's args are a JSON object"
         )
     try:
-        return type.args.validate_python(job.args)
+        return type.args.validator.validate_python(job.args)
     except ValidationError as error:
         raise Failed(f"ArgsInvalid: {problems(error)}") from error
     except Exception as error:

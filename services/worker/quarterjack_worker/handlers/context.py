@@ -52,6 +52,8 @@ class Context:
     cancelled: bool = False
     killed: bool = False
     completed: bool = False
+    task: "asyncio.Task[None] | None" = None
+    begun: bool = False
     thread: asyncio.Future[tuple[object, BaseException | None]] | None = None
     loop: asyncio.AbstractEventLoop | None = None
     notes: dict[str, Any] = field(default_factory=dict)
@@ -84,6 +86,11 @@ class Context:
         """Ask the handler to stop because someone cancelled the job; for the worker."""
         self.killed = True
         self.cancel()
+
+    def interrupt(self) -> None:
+        """Interrupt it where it waits; for the worker. A task that has not begun sees `cancelled` when it does."""
+        if self.task is not None and self.begun:
+            self.task.cancel()
 
     def warn(self, text: str) -> None:
         """Say something that an admin should see, in the log and with the job; the last one is kept."""

@@ -6,6 +6,7 @@ attempt ever meets what another left behind. A process that dies takes its own a
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -107,7 +108,14 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None and not self._reader.at_eof()
+        """False as soon as it has ended, before the event loop hears of it: a job given to it would fail."""
+        if self._process.returncode is not None or self._reader.at_eof():
+            return False
+        look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        try:
+            return os.waitid(os.P_PID, self._process.pid, look) is None
+        except ChildProcessError:
+            return False
 
     async def run(self, context: Context) -> object:
         """Run a job: what its handler returned. Failed if it failed, or the process died of it."""

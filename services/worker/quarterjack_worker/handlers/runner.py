@@ -17,7 +17,7 @@ from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.failures import Failed, describe, storable
 from quarterjack_worker.handlers.job_types import JobType
 from quarterjack_worker.handlers.middleware import Middleware, Next, wrapped
-from quarterjack_worker.handlers.outcomes import Cancel, Discard, Outcome, Snooze
+from quarterjack_worker.handlers.outcomes import Cancel, Outcome, Snooze
 from quarterjack_worker.handlers.processes import Processes
 from quarterjack_worker.handlers.telling import CURRENT, Told
 
@@ -64,10 +64,15 @@ class Runner:
 
         Raises Released when the worker itself cancelled it.
         """
+        before = CURRENT.set(context.telling)
         try:
+            if context.cancelled:
+                raise asyncio.CancelledError
             result = await self._call(context)
         except BaseException as error:
             return None if context.completed else self._stopped(context, error)
+        finally:
+            CURRENT.reset(before)
         return None if context.completed else _ended(context, result)
 
     async def _call(self, context: Context) -> object:
@@ -78,24 +83,22 @@ class Runner:
                 f"UnknownWorker: this worker knows no job named {job.worker!r:.130}; "
                 "--import the module that has it, or give it a queue of its own"
             )
+        longest = timeout_of(type, job)
         if type.process:
             async with self._processes.one() as process:
-                result = await self._within(type, context, partial(process.run, context))
+                result = await self._within(longest, context, partial(process.run, context))
+        elif self._layers or longest:
+            result = await self._within(longest, context, partial(self._here, type, context))
         else:
-            result = await self._within(type, context, partial(self._here, type, context))
+            result = await self._here(type, context)
         if type.recorded and result is not None and not isinstance(result, Outcome):
             context.record(result)
         return result
 
-    async def _within(self, type: JobType, context: Context, attempt: Next) -> object:
+    async def _within(self, longest: timedelta | None, context: Context, attempt: Next) -> object:
         """Run within the middleware and the timeout; waiting for a process does not count."""
         attempt = wrapped(self._layers, context, attempt)
-        longest = timeout_of(type, context.job)
-        current = CURRENT.set(context.telling)
-        try:
-            return await (_timed(context, attempt, longest) if longest else attempt())
-        finally:
-            CURRENT.reset(current)
+        return await (_timed(context, attempt, longest) if longest else attempt())
 
     async def _here(self, type: JobType, context: Context) -> object:
         if type.is_async:
@@ -153,21 +156,23 @@ def _caught(type: JobType, context: Context) -> tuple[object, BaseException | No
 
 def _ended(context: Context, result: object) -> Ack:
     claim, notes = context.claim, context.notes
+    if not isinstance(result, Outcome):
+        return Ack(claim=claim, state="completed", meta=notes)
     if isinstance(result, Snooze):
         delay = result.delay.total_seconds()
         return Ack(claim=claim, state="scheduled", delay=delay, snoozed=True, meta=notes)
     if isinstance(result, Cancel):
         reason = storable(f"Cancelled: {result.reason}")
         return Ack(claim=claim, state="cancelled", error=reason, meta=notes)
-    if isinstance(result, Discard):
-        reason = storable(f"Discarded: {result.reason}")
-        return Ack(claim=claim, state="discarded", error=reason, meta=notes)
-    return Ack(claim=claim, state="completed", meta=notes)
+    reason = storable(f"Discarded: {result.reason}")
+    return Ack(claim=claim, state="discarded", error=reason, meta=notes)
 
 
 def timeout_of(type: JobType, job: Job) -> timedelta | None:
     """Give how long a run may take: as its job type says, or its schedule, whichever is shorter."""
     seconds = job.meta.get("timeout")
+    if seconds is None:
+        return type.timeout
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < YEAR:
         return type.timeout
     own = timedelta(seconds=seconds)

@@ -1,0 +1,204 @@
+"""The attempts of this process, from their claim to their outcome, which goes to the acker."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from quarterjack.database import LOST, Pool, ask
+from quarterjack.model import Job, JobState
+from quarterjack.queries import claims, jobs
+from quarterjack.queries.acks import Ack
+from quarterjack.queries.claims import Claim, Key
+from quarterjack.queries.traces import Span
+from quarterjack.telemetry import Telemetry
+from quarterjack_worker.acker import Acker
+from quarterjack_worker.handlers.context import Context
+from quarterjack_worker.handlers.runner import Released, Runner
+from quarterjack_worker.oban_web import ObanWeb
+from quarterjack_worker.queues import Queue, Queues
+
+log = logging.getLogger(__name__)
+
+ANSWER_WITHIN = 10.0
+SLICE = 100
+"""How many attempts begin at a time: what a thousand tasks touch in turn fits no processor's cache."""
+FAILED = (JobState.RETRYABLE, JobState.DISCARDED)
+LEVELS: dict[str, int] = {"completed": logging.DEBUG} | dict.fromkeys(FAILED, logging.WARNING)
+
+
+class Attempts:
+    """Runs claimed jobs, each in a task; `room` is called when one ends whose queue may hold more."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        queues: Queues,
+        runner: Runner,
+        *,
+        acker: Acker,
+        telemetry: Telemetry,
+        web: ObanWeb,
+        room: Callable[[], object],
+    ) -> None:
+        self._pool = pool
+        self._queues = queues
+        self._runner = runner
+        self._acker = acker
+        self._telemetry = telemetry
+        self._web = web
+        self._room = room
+        self._held: dict[Key, Context] = {}
+        self._waiting: deque[Context] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._held
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._held)
+
+    def take(self, jobs: Sequence[Job], *, claimed_from: int) -> None:
+        """Take claimed jobs, at once, and begin them in their order, a slice in each turn of the loop."""
+        beginning = bool(self._waiting)
+        for job in jobs:
+            context = self._runner.begin(job)
+            self._queues[job.queue].running += 1
+            self._held[context.claim.key] = context
+            self._waiting.append(context)
+            if self._telemetry.on:
+                self._trace_claim(job, claimed_from)
+        if not beginning:
+            self._begin_some()
+
+    def job_of(self, task: "asyncio.Task[object] | None") -> Job | None:
+        """Give the job that runs in a task; None if it is none's. Any thread may ask."""
+        for context in list(self._held.values()):
+            if context.task is not None and context.task is task:
+                return context.job
+        return None
+
+    def running(self) -> dict[str, list[int]]:
+        """Give the ids of the jobs that run, by queue."""
+        ids: dict[str, list[int]] = {}
+        for context in self._held.values():
+            ids.setdefault(context.job.queue, []).append(context.job.id)
+        return ids
+
+    def kill(self, id: object) -> None:
+        """Stop the attempts of a job that someone cancelled."""
+        for (job_id, _), context in self._held.items():
+            if type(id) is int and job_id == id:
+                log.info("job %s is cancelled by a signal", id, extra={"job_id": id})
+                context.kill()
+                context.interrupt()
+
+    def stop_taken(self, key: Key) -> None:
+        """Stop one whose job was cancelled or given to another, in case the signal was lost."""
+        context = self._held.get(key)
+        if context is not None and not context.completed:
+            log.warning("job %s is no longer this worker's; stopping it", key[0])
+            context.kill()
+            context.interrupt()
+
+    async def drain(self, grace: float) -> None:
+        """Wait for what runs, cancel the rest after `grace` seconds, and give it back unharmed."""
+        if self._held:
+            log.info("draining: %d jobs run, for at most %.0f s", len(self._held), grace)
+            await self._ended(grace)
+        for context in list(self._held.values()):
+            context.cancel()
+            context.interrupt()
+        await self._ended(2.0)
+
+    async def _ended(self, within: float) -> None:
+        self._begin_some(len(self._waiting))
+        tasks = [context.task for context in self._held.values() if context.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=within)
+
+    def _begin_some(self, many: int = SLICE) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(min(many, len(self._waiting))):
+            context = self._waiting.popleft()
+            queue = self._queues[context.job.queue]
+            context.task = loop.create_task(self._run(queue, context))
+        if self._waiting:
+            loop.call_soon(self._begin_some)
+
+    async def _run(self, queue: Queue, context: Context) -> None:
+        job = context.job
+        context.begun = True
+        span = self._trace_run(job) if self._telemetry.on else None
+        began = time.monotonic_ns()
+        try:
+            ack = await self._runner.run(context)
+            state = ack.state if ack else JobState.COMPLETED
+            if span is not None:
+                self._telemetry.end(span, error=_failure(ack))
+            if ack is not None:
+                parent = span.traceparent if span else None
+                self._acker.add(ack, parent=parent, children=context.children)
+            _log_end(job, state, ack)
+            self._web.ended(job, state, ran=time.monotonic_ns() - began)
+            if context.thread is not None and not context.thread.done():
+                await asyncio.wait([context.thread])
+        except Released:
+            await self._let_go(context)
+        finally:
+            self._held.pop(context.claim.key, None)
+            queue.running -= 1
+            if queue.hungry:
+                self._room()
+
+    async def _let_go(self, context: Context) -> None:
+        """Give a cancelled job back, unless its thread still runs: then it goes back when this process ends."""
+        if context.thread is not None and not context.thread.done():
+            return
+        try:
+            await give_back(self._pool, [context.claim])
+        except LOST as error:
+            log.warning("could not give job %s back yet: %s", context.job.id, error)
+
+    def _trace_claim(self, job: Job, began: int) -> None:
+        if parent := job.meta.get("traceparent"):
+            span = self._telemetry.start(f"claim {job.queue}", parent=parent, kind="consumer")
+            span.started = began
+            self._telemetry.end(span)
+
+    def _trace_run(self, job: Job) -> Span:
+        return self._telemetry.start(
+            job.worker,
+            parent=job.meta.get("traceparent"),
+            kind="consumer",
+            attributes={"queue": job.queue, "job.id": str(job.id), "attempt": str(job.attempt)},
+        )
+
+
+async def give_back(pool: Pool, lost: Sequence[Claim]) -> None:
+    """Give claims back as if they had never been made, for whoever has room."""
+    queues = await ask(pool, partial(claims.release, claims=lost), ANSWER_WITHIN)
+    if queues:
+        await ask(pool, partial(jobs.ring, queues=sorted(set(queues))), ANSWER_WITHIN)
+
+
+def _failure(ack: Ack | None) -> str | None:
+    """Give the first line of what a failed attempt ended with."""
+    if ack is None or not ack.error or ack.state not in FAILED:
+        return None
+    return ack.error.partition("\n")[0][:300]
+
+
+def _log_end(job: Job, state: str, ack: Ack | None) -> None:
+    """Log it: a failure as a warning, and for what went well, which may be thousands a second, at most a debug line."""
+    level = LEVELS.get(state, logging.INFO)
+    if log.isEnabledFor(level):
+        said = _failure(ack)
+        said = f": {said}" if said else ""
+        log.log(
+            level, "job %s %s is %s%s", job.id, job.worker, state, said, extra={"job_id": job.id}
+        )

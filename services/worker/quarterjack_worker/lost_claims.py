@@ -1,0 +1,79 @@
+"""Find claims whose reply was lost, and give them back.
+
+Invariant: a job that the database counts as this process's is among its attempts, or its outcome waits in the acker,
+or the claim that took it is unanswered. What is none of these, in two looks, was claimed by a statement whose reply
+was lost.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence, Set
+from functools import partial
+
+from quarterjack.database import LOST, Pool, ask
+from quarterjack.queries import claims
+from quarterjack.queries.claims import Claim
+from quarterjack_worker.acker import Acker
+from quarterjack_worker.attempts import ANSWER_WITHIN, Attempts, give_back
+from quarterjack_worker.queues import Queues
+
+log = logging.getLogger(__name__)
+
+EVERY = 5.0
+AGAIN = 0.5
+
+
+class LostClaims:
+    """Looks for them; `unanswered` holds the nonces of claims that are under way, `doubtful` makes it look at once."""
+
+    def __init__(
+        self, pool: Pool, queues: Queues, attempts: Attempts, acker: Acker, unanswered: Set[str]
+    ) -> None:
+        self.doubtful = asyncio.Event()
+        self._pool = pool
+        self._queues = queues
+        self._attempts = attempts
+        self._acker = acker
+        self._unanswered = unanswered
+
+    async def run(self) -> None:
+        """Look after every doubtful claim and every 5 s, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(EVERY):
+                    await self.doubtful.wait()
+            except TimeoutError:
+                pass
+            self.doubtful.clear()
+            try:
+                await self.look()
+            except LOST as error:
+                log.debug("could not look for lost claims: %s", error)
+                await asyncio.sleep(AGAIN)
+                self.doubtful.set()
+
+    async def look(self) -> None:
+        """Give back what is lost, and stop what another has."""
+        before = set(self._attempts)
+        held = await self._held()
+        if self._unknown(held):
+            held = await self._held()  # what was acked since the first look is not lost
+            lost = [claim for claim in self._unknown(held) if not self._acker.takes_back(claim)]
+            if lost:
+                log.warning("giving %d jobs back whose claim went unanswered", len(lost))
+                await give_back(self._pool, lost)
+        for key in before - {claim.key for claim, _ in held}:
+            self._attempts.stop_taken(key)
+
+    async def _held(self) -> list[tuple[Claim, str | None]]:
+        producers = [queue.producer for queue in self._queues]
+        return await ask(self._pool, partial(claims.held_by, producers=producers), ANSWER_WITHIN)
+
+    def _unknown(self, held: Sequence[tuple[Claim, str | None]]) -> list[Claim]:
+        return [
+            claim
+            for claim, nonce in held
+            if claim.key not in self._attempts
+            and claim.key not in self._acker
+            and nonce not in self._unanswered
+        ]

@@ -1,0 +1,220 @@
+"""What a process holds: every claimed job from its claim to its outcome, and nothing else."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pytest
+
+import quarterjack
+from quarterjack import Job, NewJob
+from quarterjack.queries import acks, claims
+from quarterjack.queries.acks import Ack
+from quarterjack.queries.claims import Want
+from quarterjack.telemetry import Telemetry
+from quarterjack_worker.acker import Acker
+from quarterjack_worker.attempts import SLICE, Attempts
+from quarterjack_worker.handlers.processes import Processes
+from quarterjack_worker.handlers.registry import REGISTRY, job
+from quarterjack_worker.handlers.runner import Runner
+from quarterjack_worker.lost_claims import LostClaims
+from quarterjack_worker.oban_web import ObanWeb
+from quarterjack_worker.queues import Queues
+from tests.conftest import TestDatabase
+from tests.worker.test_claims import producer
+
+MANY = SLICE + 50
+STATES = "SELECT state::text, count(*)::integer FROM oban_jobs GROUP BY 1"
+ran: list[int] = []
+
+
+@job("noted")
+async def noted(args: dict[str, Any]) -> None:
+    """Note that it ran."""
+    ran.append(args["n"])
+
+
+@job("endless")
+async def endless() -> None:
+    """Run until it is cancelled."""
+    await asyncio.Event().wait()
+
+
+class Holding:
+    """A process with one queue, without the loops that claim and ack by themselves."""
+
+    def __init__(self, database: TestDatabase, queues: Queues, threads: ThreadPoolExecutor) -> None:
+        pool, telemetry = database.pool, Telemetry("worker", "n")
+        runner = Runner(
+            REGISTRY,
+            [],
+            pool=pool,
+            told=lambda *_: None,
+            threads=threads,
+            processes=Processes(REGISTRY, 1),
+        )
+        self.pool = pool
+        self.queue = queues["default"]
+        self.unanswered: set[str] = set()
+        self.acker = Acker(pool, telemetry)
+        self.attempts = Attempts(
+            pool,
+            queues,
+            runner,
+            acker=self.acker,
+            telemetry=telemetry,
+            web=ObanWeb("n", queues),
+            room=lambda: None,
+        )
+        self.lost = LostClaims(pool, queues, self.attempts, self.acker, self.unanswered)
+
+    async def claim(self, many: int, worker: str = "noted") -> Sequence[Job]:
+        await quarterjack.enqueue_many(
+            self.pool, [NewJob(worker=worker, args={"n": n}) for n in range(many)]
+        )
+        want = Want(queue="default", producer=self.queue.producer, demand=many)
+        return await claims.claim(self.pool, wants=[want], node="n", nonce="x")
+
+    async def states(self) -> dict[str, int]:
+        return {row["state"]: row["count"] for row in await self.pool.fetch(STATES)}
+
+
+@pytest.fixture
+async def holding(database: TestDatabase) -> AsyncIterator[Holding]:
+    ran.clear()
+    uuid = await producer(database)
+    with ThreadPoolExecutor(1) as threads:
+        yield Holding(database, Queues({"default": 1000}, {"default": uuid}, "n"), threads)
+
+
+async def test_jobs_begin_in_their_order_a_slice_at_a_time(holding: Holding) -> None:
+    holding.attempts.take(await holding.claim(MANY), claimed_from=0)
+    assert holding.queue.running == MANY
+
+    await holding.attempts.drain(10)
+    await holding.acker.flush()
+
+    assert ran == list(range(MANY))
+    assert holding.queue.running == 0
+    assert await holding.states() == {"completed": MANY}
+
+
+@pytest.mark.parametrize("place", [0, MANY - 1])
+async def test_a_job_that_is_cancelled_before_it_begins_never_begins(
+    holding: Holding, place: int
+) -> None:
+    jobs = await holding.claim(MANY)
+    holding.attempts.take(jobs, claimed_from=0)
+
+    holding.attempts.kill(jobs[place].id)
+    await holding.attempts.drain(10)
+    await holding.acker.flush()
+
+    assert set(range(MANY)) - set(ran) == {place}
+    assert holding.queue.running == 0
+    assert await holding.states() == {"completed": MANY - 1, "cancelled": 1}
+
+
+async def test_what_has_not_ended_when_the_grace_is_over_goes_back(holding: Holding) -> None:
+    holding.attempts.take(await holding.claim(MANY, "endless"), claimed_from=0)
+
+    await holding.attempts.drain(0)
+
+    assert holding.queue.running == 0
+    assert not holding.attempts
+    assert await holding.states() == {"available": MANY}
+
+
+async def test_a_claim_that_is_not_answered_yet_is_not_lost(holding: Holding) -> None:
+    await holding.claim(3)
+    holding.unanswered.add("x")
+
+    await holding.lost.look()
+    assert await holding.states() == {"executing": 3}
+
+    holding.unanswered.discard("x")
+    await holding.lost.look()
+    assert await holding.states() == {"available": 3}
+
+
+async def test_what_runs_or_waits_for_its_ack_is_not_lost(holding: Holding) -> None:
+    jobs = await holding.claim(3)
+    holding.attempts.take(jobs, claimed_from=0)
+
+    await holding.lost.look()
+    await holding.attempts.drain(10)
+    await holding.lost.look()
+    await holding.acker.flush()
+
+    assert await holding.states() == {"completed": 3}
+    assert len(ran) == 3
+
+
+async def test_what_was_acked_since_the_first_look_is_not_lost(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ack is not written a second time either."""
+    jobs = await holding.claim(3)
+    look = claims.held_by
+    looks: list[int] = []
+    written: list[int] = []
+
+    async def held_by(*args: Any, **options: Any) -> Any:
+        found = await look(*args, **options)
+        looks.append(len(found))
+        if len(looks) == 1:
+            holding.attempts.take(jobs, claimed_from=0)
+            await holding.attempts.drain(10)
+            await holding.acker.flush()
+        return found
+
+    monkeypatch.setattr(claims, "held_by", held_by)
+    monkeypatch.setattr(acks, "complete", partial(_counted, acks.complete, written))
+    await holding.lost.look()
+    await holding.acker.flush()
+
+    assert looks == [3, 0]
+    assert written == [3]
+
+
+async def test_a_completion_that_a_failover_lost_is_written_again(holding: Holding) -> None:
+    jobs = await holding.claim(1)
+    holding.attempts.take(jobs, claimed_from=0)
+    await holding.attempts.drain(10)
+    await holding.acker.flush()
+    await holding.pool.execute("UPDATE oban_jobs SET state = 'executing', completed_at = NULL")
+
+    await holding.lost.look()
+    await holding.acker.flush()
+
+    assert await holding.states() == {"completed": 1}
+    assert ran == [0]
+
+
+async def test_claims_are_made_again_when_acks_have_room(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quarterjack_worker.acker.FULL", 3)
+    relieved: list[bool] = []
+    holding.acker.relieved = lambda: relieved.append(holding.acker.full)
+    for each in await holding.claim(3):
+        assert each.attempted_at is not None
+        claim = claims.Claim(
+            id=each.id,
+            attempt=1,
+            attempted_at=each.attempted_at,
+            producer=str(holding.queue.producer),
+        )
+        holding.acker.add(Ack(claim=claim, state="completed"))
+    assert holding.acker.full
+
+    await holding.acker.flush()
+
+    assert relieved == [False]
+
+
+async def _counted(complete: Any, written: list[int], db: Any, claims: Sequence[Any]) -> Any:
+    written.append(len(claims))
+    return await complete(db, claims)
