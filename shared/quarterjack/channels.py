@@ -10,7 +10,7 @@ A message of 7 kB or more is packed as base64 of gzip, which every Oban reads to
 | oban_signal    | {"action": ..., "queue": q, "ident": i}   | whoever steers queues           |
 | qj_schedules   | {"id": n, "version": v}                   | an edit (trigger), a backfill   |
 | qj_due         | {}                                        | inserts due within a second     |
-| qj_ended       | {}                                        | ends of jobs that others wait for |
+| qj_ended       | {}                                        | a look at a job that others wait for |
 | qj_scheduler   | {"action": "resigned"|"elected"|"applied"}| the leader                      |
 | oban_gossip, oban_metrics, oban_cronitor: see `oban_web`                                     |
 """

@@ -14,7 +14,7 @@ from quarterjack.bell import ring
 from quarterjack.database import Connection, Database
 from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid
-from quarterjack.following import NO_TIES, Ties, hold, read_after, tie
+from quarterjack.following import NO_TIES, Ties, look, read_after, tie
 from quarterjack.model import Enqueued
 from quarterjack.queries import jobs, replacing
 from quarterjack.queries.replacing import Replacement
@@ -94,8 +94,8 @@ async def enqueue(
 ) -> Enqueued:
     """Insert one job and wake its queue; say so if it conflicts with a unique one.
 
-    On a connection inside a transaction the job commits, and rings, with that transaction; jobs that it waits for are
-    locked until then. Raises JobInvalid before anything is sent, or if a job of `after` does not exist.
+    On a connection inside a transaction the job commits, and rings, with that transaction. Raises JobInvalid before
+    anything is sent, or if a job of `after` does not exist.
     """
     job = NewJob(
         worker=worker,
@@ -175,9 +175,9 @@ async def _insert(
         row["state"] = "suspended" if place in waiting else row["state"]
         if mark := ties.marks.get(place):
             row["meta"] = encode_object("meta", {**new[place].meta, **mark})
-    ended = await hold(connection, new, ties)
+    looks = await look(connection, new, ties)
     results = await _insert_rows(connection, new, rows, rings_itself=rings_itself)
-    await tie(connection, new, results, ties, ended)
+    await tie(connection, new, results, ties, looks)
     return results
 
 

@@ -1,4 +1,4 @@
-"""Jobs that wait for others: what is checked, locked and written besides their rows when they are inserted."""
+"""Jobs that wait for others: what is checked and written besides their rows when they are inserted."""
 
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -65,19 +65,21 @@ def read_after(after: object, even_if: object) -> tuple[int, ...]:
     return tuple(dict.fromkeys(after))
 
 
-async def hold(connection: Connection, new: Sequence[Waiting], ties: Ties) -> Mapping[int, str]:
-    """Lock the jobs that new ones wait for; how each of them ended that has. JobInvalid if one does not exist."""
+async def look(
+    connection: Connection, new: Sequence[Waiting], ties: Ties
+) -> Mapping[int, str | None]:
+    """Look at the jobs that new ones wait for: how each has ended, None if it has not. JobInvalid if one is missing."""
     wanted = {id for job in new for id in job.after}
     if not wanted:
         return {}
-    found = await flows.follow(connection, sorted(wanted))
+    found = await flows.outcomes(connection, wanted)
     gone = sorted(wanted - found.keys())
     if gone and not ties.late:
         raise JobInvalid(
             f"after names job {gone[0]}, which does not exist: it was deleted, or is not committed yet. "
             "Leave it out, or enqueue both in one transaction"
         )
-    return {id: end for id, end in found.items() if end} | dict.fromkeys(gone, "deleted")
+    return found | dict.fromkeys(gone, "deleted")
 
 
 async def tie(
@@ -85,7 +87,7 @@ async def tie(
     new: Sequence[Waiting],
     results: Sequence[Enqueued],
     ties: Ties,
-    ended: Mapping[int, str],
+    looks: Mapping[int, str | None],
 ) -> None:
     """Write what the inserted jobs wait for."""
     ids = {place: result.id for place, result in enumerate(results) if result.id is not None}
@@ -103,4 +105,4 @@ async def tie(
         )
         for link in ties.links
     ]
-    await flows.link(connection, edges, ended)
+    await flows.link(connection, edges, looks)

@@ -12,6 +12,7 @@ from tests.shared.test_flows_at_once import blocked, held
 from tests.waiting import until
 
 pytestmark = [pytest.mark.newest_postgres, pytest.mark.timeout(60)]
+MARKED = "SELECT count(*) = 2 FROM oban_jobs WHERE meta ? 'qj_followed'"
 LEADER = "SELECT p.node FROM qj_lease AS l JOIN qj_peers AS p ON p.uuid = l.holder"
 
 
@@ -48,6 +49,7 @@ async def test_a_leader_that_is_killed_while_it_is_at_it(database: TestDatabase)
     child = await quarterjack.enqueue(database.pool, "w", queue="u", after=ids)
     async with cluster(database) as running:
         leading = await leader(database, running)
+        await until(lambda: database.pool.fetchval(MARKED))
         async with held(database, "SELECT FROM qj_edges WHERE parent = $1 FOR UPDATE", ids[0]):
             await end(database.pool, ids[0])
             await blocked(database, 1)

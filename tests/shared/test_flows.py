@@ -124,6 +124,7 @@ async def test_every_way_to_end_counts(database: TestDatabase) -> None:
         name: await enqueue(database, after=[id], even_if=ALWAYS) for name, id in by.items()
     }
     pool = database.pool
+    await settle(pool)
 
     await pool.execute(
         "UPDATE oban_jobs SET state = 'cancelled', cancelled_at = timezone('UTC', now()) WHERE id = $1",
@@ -345,12 +346,41 @@ async def test_a_batch_of_nothing_is_refused(database: TestDatabase) -> None:
         await enqueue_batch(database.pool, [], NewJob(worker="whole"))
 
 
+async def test_an_end_before_the_first_look_is_seen_then(database: TestDatabase) -> None:
+    """Nobody has marked the parents yet, so no trigger notes their ends."""
+    ended, pruned = await enqueue(database), await enqueue(database)
+    after = await enqueue(database, after=[ended])
+    late = await enqueue(database, after=[pruned])
+    await end(database.pool, ended, pruned)
+    again = await enqueue(database, after=[pruned])
+    await database.pool.execute("DELETE FROM oban_jobs WHERE id = $1", pruned)
+    await settle(database.pool)
+
+    assert await states(database.pool, after, late, again) == ["available"] * 3
+
+
+async def test_a_parent_whose_meta_takes_no_mark_is_not_waited_for_in_haste(
+    database: TestDatabase,
+) -> None:
+    parent = await enqueue(database)
+    child = await enqueue(database, after=[parent])
+    await database.pool.execute("UPDATE oban_jobs SET meta = '[1]' WHERE id = $1", parent)
+
+    assert await settle(database.pool) == 2
+    await end(database.pool, parent)
+    await settling.mend(database.pool, beyond=0, limit=10)
+    await settle(database.pool)
+
+    assert await states(database.pool, child) == ["available"]
+
+
 async def test_an_end_that_no_trigger_noted_is_found(database: TestDatabase) -> None:
     unmarked, emptied = await enqueue(database), await enqueue(database)
     children = [await enqueue(database, after=[id]) for id in (unmarked, emptied)]
     running = await enqueue(database)
     waiting = await enqueue(database, after=[running])
     pool = database.pool
+    await settle(pool)
     await pool.execute("UPDATE oban_jobs SET meta = '{}' WHERE id <> $1", running)
     await end(pool, unmarked)
     await pool.execute("DELETE FROM oban_jobs WHERE id = $1", emptied)
@@ -387,6 +417,7 @@ async def test_edges_of_jobs_that_are_gone_are_pruned(database: TestDatabase) ->
 async def test_foreign_programs_without_rights_of_ours_end_jobs(database: TestDatabase) -> None:
     parent = await enqueue(database)
     child = await enqueue(database, after=[parent])
+    await settle(database.pool)
     async with database.pool.acquire() as connection:
         try:
             await connection.execute(
@@ -408,6 +439,7 @@ async def test_foreign_programs_without_rights_of_ours_end_jobs(database: TestDa
 async def test_an_end_rings_the_leader(database: TestDatabase) -> None:
     parent = await enqueue(database)
     await enqueue(database, after=[parent])
+    await settle(database.pool)
     async with database.pool.acquire() as connection:
         heard: list[object] = []
 

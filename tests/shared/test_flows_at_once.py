@@ -11,10 +11,6 @@ import quarterjack
 from quarterjack import NewJob, enqueue_batch, enqueue_many
 from quarterjack.database import Connection
 from quarterjack.queries import settling
-from quarterjack.queries.acks import Ack
-from quarterjack.queries.claims import Claim
-from quarterjack.telemetry import Telemetry
-from quarterjack_worker.acker import Acker
 from tests.conftest import TestDatabase
 from tests.flows import end, settle, states
 from tests.waiting import until
@@ -50,36 +46,49 @@ async def held(database: TestDatabase, statement: str, *args: object) -> AsyncIt
 
 
 @pytest.mark.parametrize("followed", [True, False])
-async def test_an_end_waits_for_edges_that_are_being_written(
+async def test_an_end_waits_for_no_transaction_that_follows_it(
     database: TestDatabase, followed: bool
 ) -> None:
-    """Without the lock of `follow` it would come before the edge and be settled without it."""
+    """Else one that somebody has forgotten would hold up all that a worker has to write."""
     [parent] = await new_jobs(database)
     if followed:
         await quarterjack.enqueue(database.pool, "w", after=[parent])
-    async with database.pool.acquire() as connection:
-        async with connection.transaction():
-            child = await quarterjack.enqueue(connection, "w", after=[parent])
-            ending = asyncio.create_task(end(database.pool, parent))
-            await asyncio.wait(
-                [ending, asyncio.create_task(blocked(database, 1))],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            await settle(database.pool)
-        await ending
+        await settle(database.pool)
+    async with database.pool.acquire() as connection, connection.transaction():
+        child = await quarterjack.enqueue(connection, "w", after=[parent])
+        async with asyncio.timeout(5):
+            await end(database.pool, parent)
+        await settle(database.pool)
     await settle(database.pool)
 
     assert await states(database.pool, child.id) == ["available"]
 
 
-async def test_edges_see_an_end_that_is_being_written(database: TestDatabase) -> None:
+async def test_an_end_that_is_being_written_is_looked_for_again(database: TestDatabase) -> None:
     [parent] = await new_jobs(database)
+    child = await quarterjack.enqueue(database.pool, "w", after=[parent])
     async with held(database, "UPDATE oban_jobs SET state = 'completed' WHERE id = $1", parent):
-        following = asyncio.create_task(quarterjack.enqueue(database.pool, "w", after=[parent]))
-        await blocked(database, 1)
-    child = await following
+        during = await settling.settle(database.pool, lines=10, edges=10)
     await settle(database.pool)
 
+    assert (during.lines, during.left) == (1, 1)
+    assert await states(database.pool, child.id) == ["available"]
+
+
+async def test_an_end_after_the_look_and_before_the_mark_is_not_missed(
+    database: TestDatabase,
+) -> None:
+    """The statement has its snapshot, in which the parent is alive, and waits for its turn."""
+    [parent] = await new_jobs(database)
+    child = await quarterjack.enqueue(database.pool, "w", after=[parent])
+    async with held(database, "SELECT FROM qj_settling FOR UPDATE"):
+        looking = asyncio.create_task(settling.settle(database.pool, lines=10, edges=10))
+        await blocked(database, 1)
+        await end(database.pool, parent)
+    late = await looking
+    await settle(database.pool)
+
+    assert (late.mine, late.left) == (True, 1)
     assert await states(database.pool, child.id) == ["available"]
 
 
@@ -116,6 +125,7 @@ async def test_of_two_leaders_at_once_one_does_nothing(database: TestDatabase) -
     """Each would see the edge open that the other closes, and the child would wait for ever."""
     first, second = await new_jobs(database, 2)
     child = await quarterjack.enqueue(database.pool, "w", after=[first, second])
+    await settle(database.pool)
     await end(database.pool, first)
     async with held(database, "SELECT FROM qj_edges WHERE parent = $1 FOR UPDATE", first):
         one = asyncio.create_task(settling.settle(database.pool, lines=10, edges=10))
@@ -148,64 +158,20 @@ async def test_a_child_that_somebody_holds_keeps_nobody_else_waiting(
     assert await database.pool.fetchval("SELECT count(*) FROM qj_ended") == 0
 
 
-async def test_a_worker_that_passed_over_a_parent_is_rung_again(database: TestDatabase) -> None:
-    [parent] = await new_jobs(database)
-    heard: list[object] = []
-    async with database.pool.acquire() as connection:
-        await connection.add_listener("public.oban_insert", lambda *got: heard.append(got[3]))
-
-        await quarterjack.enqueue(database.pool, "w", after=[parent])
-
-        await until(lambda: connection.fetchval("SELECT $1::integer > 0", len(heard)))
-        await connection.reset()
-    assert heard == ['{"queue" : "default"}']
-
-
-@pytest.mark.parametrize("mixed", [False, True])
-async def test_acks_and_inserts_never_wait_for_each_other_in_a_circle(
-    database: TestDatabase, caplog: pytest.LogCaptureFixture, mixed: bool
+async def test_the_queue_of_a_parent_that_was_locked_for_a_moment_is_rung(
+    database: TestDatabase,
 ) -> None:
-    """Both lock by the ids. Here the acker comes in the order of the ends, and is held up between."""
-    ids = await new_jobs(database, 5_000)
-    await database.pool.execute("ANALYZE oban_jobs")
-    acker = Acker(database.pool, Telemetry("test", "node"))
-    claims = {claim.id: claim for claim in [await _claim(database, id) for id in ids[:3]]}
-    if mixed:
-        child = NewJob(worker="w", queue="born")
-        acker.add(Ack(claim=claims[ids[2]], state="completed"), children=[child])
-        acker.add(Ack(claim=claims[ids[1]], state="completed"))
-        acker.add(Ack(claim=claims[ids[0]], state="discarded"))
-        first, between, last = ids[0], ids[2], ids[1]
-    else:
-        for id in reversed(ids[:3]):
-            acker.add(Ack(claim=claims[id], state="completed"))
-        first, between, last = ids[0], ids[1], ids[2]
-    async with held(database, "SELECT FROM oban_jobs WHERE id = $1 FOR UPDATE", between):
-        flushing = asyncio.create_task(acker.flush())
-        await blocked(database, 1)
-        inserting = asyncio.create_task(
-            quarterjack.enqueue(database.pool, "w", after=[first, last], even_if=["discarded"])
-        )
-        await blocked(database, 2)
-    made = await inserting
-    await flushing
-    await settle(database.pool)
+    [parent, running] = await new_jobs(database, 2)
+    await end(database.pool, running, state="executing")
+    await quarterjack.enqueue(database.pool, "w", after=[parent, running])
 
-    assert await states(database.pool, made.id) == ["available"]
-    assert caplog.text == ""
+    looked = await settling.settle(database.pool, lines=10, edges=10)
+    again = await settling.settle(database.pool, lines=10, edges=10)
 
-
-async def _claim(database: TestDatabase, id: int) -> Claim:
-    row = await database.row(
-        """
-        UPDATE oban_jobs
-        SET state = 'executing', attempt = 1, attempted_at = timezone('UTC', now()), attempted_by = '{n,u,x}'
-        WHERE id = $1
-        RETURNING timezone('UTC', attempted_at) AS attempted_at
-        """,
-        id,
-    )
-    return Claim(id=id, attempt=1, attempted_at=row["attempted_at"], producer="u")
+    assert (looked.lines, looked.left, looked.queues) == (2, 0, ["default"])
+    assert (again.lines, again.queues) == (0, [])
+    marks = await database.pool.fetch("SELECT meta FROM oban_jobs WHERE id <= $1", running)
+    assert [mark["meta"] for mark in marks] == [{"qj_followed": True}] * 2
 
 
 @pytest.mark.parametrize(

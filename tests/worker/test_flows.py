@@ -51,7 +51,7 @@ def total_in_process(args: dict[str, Any], context: Context) -> object:
     return list(context.parents())
 
 
-@job("tell", recorded=True)
+@job("tell_parents", recorded=True)
 async def tell(args: dict[str, Any], context: Context) -> object:
     """Give all that is known of the parents."""
     return [[p.id, p.name, p.outcome, p.result] async for p in context.parents()]
@@ -165,7 +165,7 @@ async def test_a_job_may_follow_the_one_that_makes_it(quarterjack_pool: Pool) ->
     other = await quarterjack.enqueue(quarterjack_pool, "square", {"n": 2}, queue="elsewhere")
     made = await quarterjack.enqueue(quarterjack_pool, "follow", {"n": other.id})
     await drain(quarterjack_pool)
-    [child] = await quarterjack_pool.fetch("SELECT id FROM oban_jobs WHERE worker = 'tell'")
+    [child] = await quarterjack_pool.fetch("SELECT id FROM oban_jobs WHERE worker = 'tell_parents'")
     before = await states(quarterjack_pool, child["id"])
 
     await drain(quarterjack_pool, "elsewhere")

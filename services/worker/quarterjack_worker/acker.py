@@ -14,7 +14,7 @@ from itertools import islice
 from quarterjack.client import NewJob, enqueue_tied
 from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
 from quarterjack.following import Ties
-from quarterjack.queries import acks, flows
+from quarterjack.queries import acks
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Claim, Key
 from quarterjack.queries.traces import Span
@@ -94,7 +94,7 @@ class Acker:
         delay, size = FIRST_DELAY, BATCH
         while self._pending:
             self._added.clear()
-            batch, full = sorted(islice(self._pending.values(), size), key=_id), self.full
+            batch, full = list(islice(self._pending.values(), size)), self.full
             try:
                 await self._write(batch)
                 if full and not self.full:
@@ -146,18 +146,11 @@ class Acker:
                 )
 
     async def _acknowledge(self, batch: Sequence[Ack], db: Connection) -> set[int]:
-        """Write a batch; the ids that were still held. Children commit with the completions that made them.
-
-        Whoever locks several jobs does it by their ids, so that none waits for another in a circle: also those that
-        children wait for.
-        """
+        """Write a batch; the ids that were still held. Children commit with the completions that made them."""
         if not self._children:
             return await _write(batch, db)
         children = {ack.claim.id: self._children.get(ack.claim.key, ()) for ack in batch}
-        followed = {id for each in children.values() for child in each for id in child.after}
         async with db.transaction():
-            if followed or len({ack.plain for ack in batch}) == 2:
-                await flows.lock(db, followed | children.keys())
             held = await _write(batch, db)
             born = [child for id in held for child in children[id]]
             await enqueue_tied(db, born, Ties(late=True))
@@ -183,10 +176,6 @@ async def _write(batch: Sequence[Ack], db: Connection) -> set[int]:
     if len(plain) < len(batch):
         held |= await acks.ack(db, [ack for ack in batch if not ack.plain])
     return held
-
-
-def _id(ack: Ack) -> int:
-    return ack.claim.id
 
 
 def _generic(ack: Ack, error: Exception) -> Ack:

@@ -1,7 +1,6 @@
-"""Jobs that wait for others: `follow` and `link` when they are inserted; `settling` does the rest.
+"""Jobs that wait for others: their edges, and looks at what they wait for. `settling` does the rest.
 
-Invariant: a line of qj_ended finds all edges that its end concerns. `follow` locks the parents until their edges
-commit, so an end either comes after that, or is seen by `follow`, whose caller then adds the line itself.
+Nothing is locked here, in whatever transaction that may be: a worker that ends a job waits for nobody who follows it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,55 +20,25 @@ class Edge:
     even_if: Collection[str] = ()
 
 
-async def lock(db: Database, ids: Collection[int]) -> None:
-    """Lock jobs until the transaction ends, by their ids, before it touches them in another order."""
-    await db.execute(
-        "SELECT FROM oban_jobs WHERE id = ANY ($1::bigint[]) ORDER BY id FOR UPDATE", list(ids)
-    )
-
-
-async def follow(db: Database, ids: Collection[int]) -> dict[int, str | None]:
-    """Lock jobs, by id, and mark them as followed; of each that exists how it has ended, None if it has not.
-
-    The lock lasts until the transaction ends. A worker passes over what is locked, so the queues are rung after it.
-    """
+async def outcomes(db: Database, ids: Collection[int]) -> dict[int, str | None]:
+    """Say of each of these jobs that exists how it has ended; None if it has not."""
     records = await db.fetch(
         """
-        WITH held AS MATERIALIZED (
-          SELECT id, queue, state::text AS state, meta
-          FROM oban_jobs
-          WHERE id = ANY ($1::bigint[])
-          ORDER BY id
-          FOR UPDATE
-        ),
-        marked AS (
-          UPDATE oban_jobs AS j
-          SET meta = coalesce(j.meta, '{}') || '{"qj_followed": true}'
-          FROM held AS h
-          WHERE
-            j.id = h.id
-            AND h.state NOT IN ('completed', 'cancelled', 'discarded')
-            AND jsonb_typeof(coalesce(h.meta, '{}')) = 'object'
-            AND NOT coalesce(h.meta, '{}') ? 'qj_followed'
-        ),
-        rung AS MATERIALIZED (
-          SELECT pg_notify(current_schema() || '.oban_insert', json_build_object('queue', queue)::text)
-          FROM held
-          WHERE state = 'available' AND pg_notification_queue_usage() < 0.9
-          GROUP BY queue
-        )
         SELECT
-          id, CASE WHEN state IN ('completed', 'cancelled', 'discarded') THEN state END AS outcome,
-          (SELECT count(*) FROM rung) AS rung
-        FROM held
+          id, CASE WHEN state IN ('completed', 'cancelled', 'discarded') THEN state::text END AS outcome
+        FROM oban_jobs
+        WHERE id = ANY ($1::bigint[])
         """,
         list(ids),
     )
     return {record["id"]: record["outcome"] for record in records}
 
 
-async def link(db: Database, edges: Sequence[Edge], ended: Mapping[int, str]) -> None:
-    """Insert edges whose parents this transaction has inserted or follows; `ended` says how some parents have ended."""
+async def link(db: Database, edges: Sequence[Edge], looks: Mapping[int, str | None]) -> None:
+    """Insert edges, and have the leader look at jobs that they begin with; at how they ended where that is known.
+
+    Parents that are inserted in this transaction, with `qj_followed` in their meta, need no look.
+    """
     await db.execute(
         """
         WITH edge AS (
@@ -84,8 +53,8 @@ async def link(db: Database, edges: Sequence[Edge], ended: Mapping[int, str]) ->
         [edge.child for edge in edges],
         [edge.name for edge in edges],
         [" ".join(edge.even_if) for edge in edges],
-        list(ended),
-        list(ended.values()),
+        list(looks),
+        list(looks.values()),
     )
 
 

@@ -1,4 +1,10 @@
-"""What becomes of jobs that wait for others, when those have ended."""
+"""What becomes of jobs that wait for others, when those have ended.
+
+Invariant: an edge is closed; or its parent, alive, has `qj_followed` in its meta, so that a trigger will note its end;
+or a line of qj_ended says that the parent is to be looked at. Edges come with lines, and a line goes when one of the
+others is true. To mark a parent is an update of its row, which must find it alive: an end comes after that and finds
+the mark, or the line stays for another look.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +16,9 @@ from quarterjack.database import Database
 class Settled:
     """What one `settle` did: lines it read, those of them that are `left`, edges it closed, children it decided.
 
-    `mine` is false if another one was at it: then it did nothing. `queues` are those of jobs to run now; `child` is
-    the first that an edge was closed for.
+    `mine` is false if another one was at it: then it did nothing. `queues` are to be rung: those of jobs to run now,
+    and of available ones that were locked for a moment, for a worker passes over these. `child` is the first that an
+    edge was closed for.
     """
 
     mine: bool
@@ -28,8 +35,8 @@ async def settle(db: Database, *, lines: int, edges: int, decide: bool = True) -
     """Take up to so many lines and open edges, close these, and free or cancel the children that are decided by it.
 
     How a parent ended is what its row says now; the line only if the row is gone. A parent that was retried meanwhile
-    is waited for again. A child whose row somebody holds is left for another time, and so is its line, at the end.
-    Without `decide`, edges are closed and no child is touched.
+    is waited for again; one that is alive is marked. Rows that somebody holds are left for another time, and so are
+    their lines, behind all others. Without `decide`, edges are closed and no child is touched.
 
     Of the open edges of a child no more are read than are closed, and one: to free a callback after 100 000 jobs must
     not take as many looks at all of them.
@@ -56,16 +63,39 @@ async def settle(db: Database, *, lines: int, edges: int, decide: bool = True) -
           ORDER BY e.id
           LIMIT $1
         ),
-        ended AS MATERIALIZED (
+        looked AS MATERIALIZED (
           SELECT DISTINCT ON (l.job_id)
             l.job_id,
             CASE
-              WHEN j.state IS NULL THEN l.outcome
+              WHEN j.state IS NULL THEN coalesce(l.outcome, 'deleted')
               WHEN j.state IN ('completed', 'cancelled', 'discarded') THEN j.state
-            END AS outcome
+            END AS outcome,
+            j.marked
           FROM line AS l
-          LEFT JOIN LATERAL (SELECT state::text FROM oban_jobs WHERE id = l.job_id OFFSET 0) AS j ON true
-          ORDER BY l.job_id, l.id DESC
+          LEFT JOIN LATERAL (
+            SELECT state::text, meta ? 'qj_followed' OR jsonb_typeof(meta) <> 'object' AS marked
+            FROM oban_jobs
+            WHERE id = l.job_id
+            OFFSET 0
+          ) AS j ON true
+          ORDER BY l.job_id, l.outcome IS NULL, l.id DESC
+        ),
+        alive AS MATERIALIZED (
+          SELECT j.id, j.queue, j.available
+          FROM looked AS n
+          CROSS JOIN LATERAL (
+            SELECT id, queue, state::text = 'available' AS available
+            FROM oban_jobs
+            WHERE id = n.job_id AND state::text NOT IN ('completed', 'cancelled', 'discarded')
+            FOR UPDATE SKIP LOCKED
+          ) AS j
+          WHERE n.outcome IS NULL AND n.marked IS NOT TRUE
+        ),
+        marked AS (
+          UPDATE oban_jobs AS j
+          SET meta = coalesce(j.meta, '{}') || '{"qj_followed": true}'
+          FROM alive AS a
+          WHERE j.id = a.id
         ),
         chosen AS MATERIALIZED (
           SELECT
@@ -75,7 +105,7 @@ async def settle(db: Database, *, lines: int, edges: int, decide: bool = True) -
               WHEN n.outcome <> 'completed' AND n.outcome <> ALL (e.even_if)
               THEN format('job %s%s, which was %s', e.parent, coalesce(' (' || e.name || ')', ''), n.outcome)
             END AS obstacle
-          FROM ended AS n
+          FROM looked AS n
           CROSS JOIN LATERAL (
             SELECT parent, child, name, even_if
             FROM qj_edges
@@ -140,8 +170,12 @@ async def settle(db: Database, *, lines: int, edges: int, decide: bool = True) -
           RETURNING j.state::text AS state, j.queue
         ),
         unfinished AS MATERIALIZED (
+          SELECT job_id
+          FROM looked
+          WHERE outcome IS NULL AND marked IS NOT TRUE AND job_id NOT IN (SELECT id FROM alive)
+          UNION ALL
           SELECT n.job_id
-          FROM ended AS n
+          FROM looked AS n
           LEFT JOIN (SELECT parent, count(*) AS closed FROM chosen GROUP BY parent) AS c ON c.parent = n.job_id
           WHERE
             n.outcome IS NOT NULL
@@ -174,7 +208,11 @@ async def settle(db: Database, *, lines: int, edges: int, decide: bool = True) -
           (SELECT count(*) FROM chosen) AS edges,
           count(*) FILTER (WHERE state <> 'cancelled') AS freed,
           count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
-          coalesce(array_agg(DISTINCT queue) FILTER (WHERE state = 'available'), '{}') AS queues,
+          ARRAY(
+            SELECT queue FROM moved WHERE state = 'available'
+            UNION
+            SELECT queue FROM alive WHERE available
+          ) AS queues,
           (SELECT min(child) FROM chosen) AS child
         FROM moved
         """,
