@@ -4,14 +4,16 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 
+import asyncpg
 import pytest
 
 import quarterjack
-from quarterjack import JobState, Unique, migrate
+from quarterjack import JobState, NewJob, Unique, migrate
 from quarterjack.database import open_pool
 from quarterjack.queries import acks, jobs, prune, upkeep
 from quarterjack.queries.acks import Ack
 from tests.conftest import TestDatabase
+from tests.flows import settle, states
 from tests.scheduler.replica import add_schedule, judge, lead, strike
 from tests.worker.test_claims import claim, producer
 
@@ -148,6 +150,30 @@ async def test_an_orphan_is_rescued_and_the_spent_discarded(layout: TestDatabase
 
     assert [job.state for job in await upkeep.rescue(layout.pool, limit=10)] == ["available"]
     assert len(await upkeep.discard_exhausted(layout.pool)) == 1
+
+
+async def test_a_job_that_waits_hears_of_an_end_by_a_program_that_names_the_schema(
+    layout: TestDatabase,
+) -> None:
+    [first] = await quarterjack.enqueue_many(layout.pool, [NewJob(worker="w")])
+    second = await quarterjack.enqueue(layout.pool, "w", after=[first.id or 0])
+    third = await quarterjack.enqueue(
+        layout.pool, "w", after=[second.id or 0], even_if=["cancelled"]
+    )
+    await settle(layout.pool)
+    stranger = await asyncpg.connect(layout.url)
+    try:
+        await stranger.execute(
+            "UPDATE platform.oban_jobs SET state = 'discarded' WHERE id = $1", first.id
+        )
+    finally:
+        await stranger.close()
+    await settle(layout.pool)
+
+    assert await states(layout.pool, second.id, third.id) == ["cancelled", "available"]
+    job = await jobs.find(layout.pool, second.id or 0)
+    assert job is not None
+    assert "which was discarded" in job.errors[0]["error"]
 
 
 async def test_a_tick_is_struck(layout: TestDatabase) -> None:
