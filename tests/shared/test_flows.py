@@ -99,6 +99,22 @@ async def test_a_chain_falls_down_to_its_end_and_a_deaf_one_does_not(
     ]
 
 
+async def test_a_job_that_is_freed_and_followed_at_the_same_time(database: TestDatabase) -> None:
+    first = await enqueue(database)
+    second = await enqueue(database, after=[first])
+    await settle(database.pool)
+    third = await enqueue(database, after=[second])
+    await end(database.pool, first)
+
+    await settle(database.pool)
+    seen = await states(database.pool, second, third)
+    await end(database.pool, second)
+    await settle(database.pool)
+
+    assert seen == ["available", "suspended"]
+    assert await states(database.pool, third) == ["available"]
+
+
 async def test_a_job_that_waits_is_due_when_it_said(database: TestDatabase) -> None:
     parent = await enqueue(database)
     at = datetime.now(UTC) + timedelta(hours=1)

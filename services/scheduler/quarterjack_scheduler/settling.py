@@ -35,6 +35,9 @@ class Settler:
             log.info("cancelled %d jobs that waited for others in vain", done.cancelled)
         if done.freed:
             log.debug("freed %d jobs that waited for others", done.freed)
-        if size not in (done.lines, done.edges):
-            return None if done.mine else AGAIN
-        return 0.0 if done.edges or done.lines > done.left else AGAIN
+        if not done.mine:
+            return AGAIN
+        full, progress = size in (done.lines, done.edges), done.edges or done.lines > done.left
+        if full or done.left:
+            return 0.0 if progress else AGAIN if full else None
+        return None

@@ -35,8 +35,9 @@ async def settle(db: Database, *, lines: int, edges: int, decide: bool = True) -
     """Take up to so many lines and open edges, close these, and free or cancel the children that are decided by it.
 
     How a parent ended is what its row says now; the line only if the row is gone. A parent that was retried meanwhile
-    is waited for again; one that is alive is marked. Rows that somebody holds are left for another time, and so are
-    their lines, behind all others. Without `decide`, edges are closed and no child is touched.
+    is waited for again; one that is alive is marked, but not by a statement that may free it, for that changes a row
+    once. Rows that somebody holds are left for another time, and so are their lines, behind all others. Without
+    `decide`, edges are closed and no child is touched.
 
     Of the open edges of a child no more are read than are closed, and one: to free a callback after 100 000 jobs must
     not take as many looks at all of them.
@@ -80,23 +81,6 @@ async def settle(db: Database, *, lines: int, edges: int, decide: bool = True) -
           ) AS j ON true
           ORDER BY l.job_id, l.outcome IS NULL, l.id DESC
         ),
-        alive AS MATERIALIZED (
-          SELECT j.id, j.queue, j.available
-          FROM looked AS n
-          CROSS JOIN LATERAL (
-            SELECT id, queue, state::text = 'available' AS available
-            FROM oban_jobs
-            WHERE id = n.job_id AND state::text NOT IN ('completed', 'cancelled', 'discarded')
-            FOR UPDATE SKIP LOCKED
-          ) AS j
-          WHERE n.outcome IS NULL AND n.marked IS NOT TRUE
-        ),
-        marked AS (
-          UPDATE oban_jobs AS j
-          SET meta = coalesce(j.meta, '{}') || '{"qj_followed": true}'
-          FROM alive AS a
-          WHERE j.id = a.id
-        ),
         chosen AS MATERIALIZED (
           SELECT
             e.parent, e.child, n.outcome,
@@ -118,6 +102,23 @@ async def settle(db: Database, *, lines: int, edges: int, decide: bool = True) -
           ) AS held ON true
           WHERE n.outcome IS NOT NULL AND (held.id IS NOT NULL OR c.state IS DISTINCT FROM 'suspended')
           LIMIT $2
+        ),
+        alive AS MATERIALIZED (
+          SELECT j.id, j.queue, j.available
+          FROM looked AS n
+          CROSS JOIN LATERAL (
+            SELECT id, queue, state::text = 'available' AS available
+            FROM oban_jobs
+            WHERE id = n.job_id AND state::text NOT IN ('completed', 'cancelled', 'discarded')
+            FOR UPDATE SKIP LOCKED
+          ) AS j
+          WHERE n.outcome IS NULL AND n.marked IS NOT TRUE AND n.job_id NOT IN (SELECT child FROM chosen WHERE waits)
+        ),
+        marked AS (
+          UPDATE oban_jobs AS j
+          SET meta = coalesce(j.meta, '{}') || '{"qj_followed": true}'
+          FROM alive AS a
+          WHERE j.id = a.id
         ),
         closed AS (
           UPDATE qj_edges AS e
