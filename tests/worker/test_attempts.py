@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -21,19 +22,30 @@ from quarterjack_worker.handlers.registry import REGISTRY, job
 from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.lost_claims import LostClaims
 from quarterjack_worker.oban_web import ObanWeb
-from quarterjack_worker.queues import Queues
+from quarterjack_worker.queues import Queue, Queues
 from tests.conftest import TestDatabase
+from tests.waiting import until
 from tests.worker.test_claims import producer
 
 MANY = SLICE + 50
 STATES = "SELECT state::text, count(*)::integer FROM oban_jobs GROUP BY 1"
 ran: list[int] = []
+running: list[int] = []
 
 
 @job("noted")
 async def noted(args: dict[str, Any]) -> None:
     """Note that it ran."""
     ran.append(args["n"])
+
+
+@job("counted")
+async def counted() -> None:
+    """Note how many run at once."""
+    running.append(1)
+    await asyncio.sleep(0)
+    ran.append(len(running))
+    running.pop()
 
 
 @job("endless")
@@ -66,7 +78,7 @@ class Holding:
             acker=self.acker,
             telemetry=telemetry,
             web=ObanWeb("n", queues),
-            room=lambda: None,
+            ended=lambda queue: None,
         )
         self.lost = LostClaims(pool, queues, self.attempts, self.acker, self.unanswered)
 
@@ -76,6 +88,13 @@ class Holding:
         )
         want = Want(queue="default", producer=self.queue.producer, demand=many)
         return await claims.claim(self.pool, wants=[want], node="n", nonce="x")
+
+    async def all_ended(self) -> None:
+        await until(self._idle)
+        await self.acker.flush()
+
+    async def _idle(self) -> bool:
+        return not self.attempts
 
     async def states(self) -> dict[str, int]:
         return {row["state"]: row["count"] for row in await self.pool.fetch(STATES)}
@@ -91,10 +110,9 @@ async def holding(database: TestDatabase) -> AsyncIterator[Holding]:
 
 async def test_jobs_begin_in_their_order_a_slice_at_a_time(holding: Holding) -> None:
     holding.attempts.take(await holding.claim(MANY), claimed_from=0)
-    assert holding.queue.running == MANY
+    assert (holding.queue.running, holding.queue.waiting) == (SLICE, 50)
 
-    await holding.attempts.drain(10)
-    await holding.acker.flush()
+    await holding.all_ended()
 
     assert ran == list(range(MANY))
     assert holding.queue.running == 0
@@ -109,8 +127,7 @@ async def test_a_job_that_is_cancelled_before_it_begins_never_begins(
     holding.attempts.take(jobs, claimed_from=0)
 
     holding.attempts.kill(jobs[place].id)
-    await holding.attempts.drain(10)
-    await holding.acker.flush()
+    await holding.all_ended()
 
     assert set(range(MANY)) - set(ran) == {place}
     assert holding.queue.running == 0
@@ -122,9 +139,73 @@ async def test_what_has_not_ended_when_the_grace_is_over_goes_back(holding: Hold
 
     await holding.attempts.drain(0)
 
-    assert holding.queue.running == 0
+    assert (holding.queue.running, holding.queue.waiting) == (0, 0)
     assert not holding.attempts
     assert await holding.states() == {"available": MANY}
+
+
+async def test_no_more_run_than_may(holding: Holding) -> None:
+    holding.queue.limit = 3
+    holding.attempts.take(await holding.claim(MANY, "counted"), claimed_from=0)
+
+    await holding.all_ended()
+
+    assert max(ran) == 3
+    assert await holding.states() == {"completed": MANY}
+
+
+async def test_a_job_that_would_wait_for_long_goes_back(holding: Holding) -> None:
+    holding.queue.limit, holding.queue.took = 3, 0.0001
+    holding.attempts.take(await holding.claim(10, "endless"), claimed_from=0)
+    holding.queue.look_ahead()
+    assert holding.queue.ahead > 0
+
+    await until(lambda: _are(holding, {"available": 7, "executing": 3}))
+    holding.queue.look_ahead()
+
+    assert (holding.queue.running, holding.queue.waiting, holding.queue.ahead) == (3, 0, 0)
+    assert (
+        await holding.pool.fetchval("SELECT max(attempt) FROM oban_jobs WHERE state = 'available'")
+        == 0
+    )
+    await holding.attempts.drain(0)
+
+
+async def test_a_paused_queue_begins_nothing_more(holding: Holding) -> None:
+    holding.queue.paused = True
+    holding.attempts.take(await holding.claim(3), claimed_from=0)
+
+    await until(lambda: _are(holding, {"available": 3}))
+
+    assert ran == []
+
+
+async def test_a_waiting_job_that_is_cancelled_ends_at_once(holding: Holding) -> None:
+    holding.queue.limit = 1
+    jobs = await holding.claim(3, "endless")
+    holding.attempts.take(jobs, claimed_from=0)
+
+    holding.attempts.kill(jobs[2].id)
+    await until(lambda: _are(holding, {"available": 1, "executing": 2}))
+    await holding.acker.flush()
+
+    assert await holding.states() == {"available": 1, "executing": 1, "cancelled": 1}
+    assert (holding.queue.running, holding.queue.waiting) == (1, 0)
+    await holding.attempts.drain(0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "took", "limited", "ahead"),
+    [(10, 1.0, False, 0), (10, 0.01, False, 5), (10, 0.0, False, 100), (10, 0.0, True, 0)],
+)
+def test_short_jobs_are_claimed_ahead(limit: int, took: float, limited: bool, ahead: int) -> None:
+    """Not from a queue whose jobs are counted over all nodes."""
+    queue = Queue(name="q", producer=uuid4(), limit=limit, own_limit=limit)
+    queue.took, queue.limited = took, limited
+
+    queue.look_ahead()
+
+    assert (queue.ahead, queue.free) == (ahead, limit + ahead)
 
 
 async def test_a_claim_that_is_not_answered_yet_is_not_lost(holding: Holding) -> None:
@@ -144,7 +225,7 @@ async def test_what_runs_or_waits_for_its_ack_is_not_lost(holding: Holding) -> N
     holding.attempts.take(jobs, claimed_from=0)
 
     await holding.lost.look()
-    await holding.attempts.drain(10)
+    await holding.all_ended()
     await holding.lost.look()
     await holding.acker.flush()
 
@@ -166,7 +247,7 @@ async def test_what_was_acked_since_the_first_look_is_not_lost(
         looks.append(len(found))
         if len(looks) == 1:
             holding.attempts.take(jobs, claimed_from=0)
-            await holding.attempts.drain(10)
+            await holding.all_ended()
             await holding.acker.flush()
         return found
 
@@ -182,7 +263,7 @@ async def test_what_was_acked_since_the_first_look_is_not_lost(
 async def test_a_completion_that_a_failover_lost_is_written_again(holding: Holding) -> None:
     jobs = await holding.claim(1)
     holding.attempts.take(jobs, claimed_from=0)
-    await holding.attempts.drain(10)
+    await holding.all_ended()
     await holding.acker.flush()
     await holding.pool.execute("UPDATE oban_jobs SET state = 'executing', completed_at = NULL")
 
@@ -213,6 +294,10 @@ async def test_claims_are_made_again_when_acks_have_room(
     await holding.acker.flush()
 
     assert relieved == [False]
+
+
+async def _are(holding: Holding, states: dict[str, int]) -> bool:
+    return await holding.states() == states
 
 
 async def _counted(complete: Any, written: list[int], db: Any, claims: Sequence[Any]) -> Any:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import partial
 
 from quarterjack.database import LOST, Pool, ask
@@ -23,14 +23,20 @@ from quarterjack_worker.queues import Queue, Queues
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN = 10.0
+LAST_WORDS = 2.0
 SLICE = 100
 """How many attempts begin at a time: what a thousand tasks touch in turn fits no processor's cache."""
+PATIENCE = 0.05
+"""For how many seconds a claimed job waits for others to end; then it goes back, for whoever has room at once."""
 FAILED = (JobState.RETRYABLE, JobState.DISCARDED)
 LEVELS: dict[str, int] = {"completed": logging.DEBUG} | dict.fromkeys(FAILED, logging.WARNING)
 
 
 class Attempts:
-    """Runs claimed jobs, each in a task; `room` is called when one ends whose queue may hold more."""
+    """Runs claimed jobs, each in a task; `ended` is called with the queue of each that has ended.
+
+    Invariant: no more than a queue's limit have begun and not ended. Those beyond it wait, in the order of their claim.
+    """
 
     def __init__(
         self,
@@ -41,7 +47,7 @@ class Attempts:
         acker: Acker,
         telemetry: Telemetry,
         web: ObanWeb,
-        room: Callable[[], object],
+        ended: Callable[[Queue], object],
     ) -> None:
         self._pool = pool
         self._queues = queues
@@ -49,9 +55,11 @@ class Attempts:
         self._acker = acker
         self._telemetry = telemetry
         self._web = web
-        self._room = room
+        self._ended = ended
         self._held: dict[Key, Context] = {}
-        self._waiting: deque[Context] = deque()
+        self._waiting: dict[str, deque[Context]] = {queue.name: deque() for queue in queues}
+        self._going_back: set[asyncio.Task[None]] = set()
+        self._beginning = self._watched = False
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -64,16 +72,17 @@ class Attempts:
 
     def take(self, jobs: Sequence[Job], *, claimed_from: int) -> None:
         """Take claimed jobs, at once, and begin them in their order, a slice in each turn of the loop."""
-        beginning = bool(self._waiting)
         for job in jobs:
             context = self._runner.begin(job)
-            self._queues[job.queue].running += 1
             self._held[context.claim.key] = context
-            self._waiting.append(context)
+            self._waiting[job.queue].append(context)
             if self._telemetry.on:
                 self._trace_claim(job, claimed_from)
-        if not beginning:
+        for queue in self._queues:
+            queue.waiting = len(self._waiting[queue.name])
+        if not self._beginning:
             self._begin_some()
+        self._watch()
 
     def job_of(self, task: "asyncio.Task[object] | None") -> Job | None:
         """Give the job that runs in a task; None if it is none's. Any thread may ask."""
@@ -94,41 +103,84 @@ class Attempts:
         for (job_id, _), context in self._held.items():
             if type(id) is int and job_id == id:
                 log.info("job %s is cancelled by a signal", id, extra={"job_id": id})
-                context.kill()
-                context.interrupt()
+                self._kill(context)
 
     def stop_taken(self, key: Key) -> None:
         """Stop one whose job was cancelled or given to another, in case the signal was lost."""
         context = self._held.get(key)
         if context is not None and not context.completed:
             log.warning("job %s is no longer this worker's; stopping it", key[0])
-            context.kill()
-            context.interrupt()
+            self._kill(context)
+
+    def _kill(self, context: Context) -> None:
+        context.kill()
+        context.interrupt()
+        if context.task is None:  # it begins only to end: its handler will not run
+            self._waiting[context.job.queue].remove(context)
+            self._begin(self._queues[context.job.queue], context)
 
     async def drain(self, grace: float) -> None:
         """Wait for what runs, cancel the rest after `grace` seconds, and give it back unharmed."""
+        self._send_back(self._held.keys(), self._queues)
         if self._held:
             log.info("draining: %d jobs run, for at most %.0f s", len(self._held), grace)
-            await self._ended(grace)
-        for context in list(self._held.values()):
+            await self._all_ended(grace)
+        for context in self._held.values():
             context.cancel()
             context.interrupt()
-        await self._ended(2.0)
+        await self._all_ended(LAST_WORDS)
 
-    async def _ended(self, within: float) -> None:
-        self._begin_some(len(self._waiting))
+    async def _all_ended(self, within: float) -> None:
         tasks = [context.task for context in self._held.values() if context.task is not None]
-        if tasks:
+        if tasks := [*tasks, *self._going_back]:
             await asyncio.wait(tasks, timeout=within)
 
-    def _begin_some(self, many: int = SLICE) -> None:
-        loop = asyncio.get_running_loop()
-        for _ in range(min(many, len(self._waiting))):
-            context = self._waiting.popleft()
-            queue = self._queues[context.job.queue]
-            context.task = loop.create_task(self._run(queue, context))
-        if self._waiting:
-            loop.call_soon(self._begin_some)
+    def _begin_some(self) -> None:
+        left = SLICE
+        for queue in self._queues:
+            while left and queue.ready:
+                self._begin(queue, self._waiting[queue.name].popleft())
+                left -= 1
+        self._beginning = not left
+        if self._beginning:
+            asyncio.get_running_loop().call_soon(self._begin_some)
+
+    def _begin(self, queue: Queue, context: Context) -> None:
+        queue.waiting -= 1
+        queue.running += 1
+        context.task = asyncio.get_running_loop().create_task(self._run(queue, context))
+
+    def _watch(self) -> None:
+        """See to it that those that wait now do not wait for long."""
+        if self._watched or not any(queue.waiting for queue in self._queues):
+            return
+        self._watched = True
+        seen = {context.claim.key for each in self._waiting.values() for context in each}
+        asyncio.get_running_loop().call_later(PATIENCE, self._give_up, seen)
+
+    def _give_up(self, seen: Set[Key]) -> None:
+        self._watched = False
+        self._send_back(seen, [queue for queue in self._queues if not queue.ready])
+        self._watch()
+
+    def _send_back(self, keys: Set[Key], queues: Iterable[Queue]) -> None:
+        """Give those of them that wait back unharmed; if that fails, they are claims whose reply was lost."""
+        late: list[Context] = []
+        for queue in queues:
+            waiting, kept = self._waiting[queue.name], deque[Context]()
+            for context in waiting:
+                (late if context.claim.key in keys else kept).append(context)
+            if len(kept) < len(waiting):
+                self._waiting[queue.name] = kept
+                queue.waiting = len(kept)
+                queue.slow_down()
+        if late:
+            log.debug("giving %d jobs back that waited for others to end", len(late))
+            for context in late:
+                del self._held[context.claim.key]
+            task = asyncio.create_task(self._give_back([context.claim for context in late]))
+            self._going_back.add(task)
+            task.add_done_callback(self._going_back.discard)
 
     async def _run(self, queue: Queue, context: Context) -> None:
         job = context.job
@@ -151,18 +203,22 @@ class Attempts:
             await self._let_go(context)
         finally:
             self._held.pop(context.claim.key, None)
-            queue.running -= 1
-            if queue.hungry:
-                self._room()
+            queue.ended((time.monotonic_ns() - began) / 1e9)
+            if not self._beginning and queue.ready:
+                self._begin(queue, self._waiting[queue.name].popleft())
+            self._ended(queue)
 
     async def _let_go(self, context: Context) -> None:
         """Give a cancelled job back, unless its thread still runs: then it goes back when this process ends."""
-        if context.thread is not None and not context.thread.done():
-            return
+        if context.thread is None or context.thread.done():
+            await self._give_back([context.claim])
+
+    async def _give_back(self, lost: Sequence[Claim]) -> None:
         try:
-            await give_back(self._pool, [context.claim])
+            await give_back(self._pool, lost)
         except LOST as error:
-            log.warning("could not give job %s back yet: %s", context.job.id, error)
+            ids = ", ".join(str(claim.id) for claim in lost)
+            log.warning("could not give jobs back yet: %s: %s", ids, error)
 
     def _trace_claim(self, job: Job, began: int) -> None:
         if parent := job.meta.get("traceparent"):

@@ -19,7 +19,7 @@ from quarterjack_worker.attempts import ANSWER_WITHIN, Attempts
 from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.lost_claims import LostClaims
 from quarterjack_worker.oban_web import ObanWeb
-from quarterjack_worker.queues import Queues
+from quarterjack_worker.queues import Queue, Queues
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,9 @@ class Engine:
         self._woken = asyncio.Event()
         self._looked_at = -math.inf
         self._unanswered: set[str] = set()
+        self._roomy, self._gathering = asyncio.Event(), False
         self.attempts = Attempts(
-            pool, queues, runner, acker=acker, telemetry=telemetry, web=web, room=self._woken.set
+            pool, queues, runner, acker=acker, telemetry=telemetry, web=web, ended=self._ended
         )
         acker.relieved = self._woken.set
         self.lost_claims = LostClaims(pool, queues, self.attempts, acker, self._unanswered)
@@ -86,10 +87,19 @@ class Engine:
                 reachable = False
             if not more:
                 await _within(self._woken.wait(), self._queues.patience())
-                if self.attempts and not self._queues.roomy():
-                    await asyncio.sleep(GATHER)
+                if self.attempts and not any(queue.roomy for queue in self._queues):
+                    self._gathering = True
+                    await _within(self._roomy.wait(), GATHER)
+                    self._gathering = False
+                    self._roomy.clear()
                 if not self._woken.is_set():
                     self._queues.rung(None)
+
+    def _ended(self, queue: Queue) -> None:
+        if queue.hungry:
+            self._woken.set()
+            if self._gathering and queue.roomy:
+                self._roomy.set()
 
     def unready(self) -> str | None:
         """Say for how long it has not looked for jobs, if for too long."""

@@ -17,15 +17,20 @@ log = logging.getLogger(__name__)
 
 LARGEST = 10_000
 FEW_AT_ONCE, MOST_AT_ONCE = 100, 500
+SHORTEST, MEMORY = 1e-5, 8
 POLL, POLL_HELD_BACK = 1.0, 0.05
+AHEAD, MOST_AHEAD = 0.005, 100
+"""Claimed beyond the limit is what begins within so many seconds, if jobs go on to take what they took."""
 BUSY = 10
 """While a limit leaves jobs waiting, a worker waits this many times as long as its last look took."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Queue:
-    """One queue of this process. `hungry`: the database may hold more for it than was claimed.
+    """One queue of this process. `running` jobs have begun, `waiting` ones are claimed and begin when those end.
 
+    `hungry`: the database may hold more for it than was claimed. `took`: what jobs take, in seconds, of late; so many
+    are claimed `ahead` of the limit.
     `held_back`: its limits over all nodes leave jobs waiting, which took so many seconds to see; room may be made
     elsewhere at any time.
     """
@@ -35,6 +40,9 @@ class Queue:
     limit: int
     own_limit: int
     running: int = 0
+    waiting: int = 0
+    took: float = 60.0
+    ahead: int = 0
     paused: bool = False
     stopped: bool = False
     hungry: bool = True
@@ -48,12 +56,38 @@ class Queue:
 
     @property
     def free(self) -> int:
-        return 0 if self.resting else max(0, self.limit - self.running)
+        if self.resting:
+            return 0
+        return max(0, self.limit + self.ahead - self.running - self.waiting)
+
+    @property
+    def roomy(self) -> bool:
+        """True if a claim is worth its cost: it may hold more, and half of its room is free."""
+        return self.hungry and 2 * self.free >= self.limit + self.ahead
+
+    @property
+    def ready(self) -> bool:
+        """True while a waiting job may begin."""
+        return self.waiting > 0 and self.running < self.limit and not self.resting
 
     @property
     def demand(self) -> int:
         """How many to claim at once: half of a large limit, so that the next claim is on its way while these run."""
         return min(self.free, max(FEW_AT_ONCE, min(self.limit // 2, MOST_AT_ONCE)))
+
+    def ended(self, seconds: float) -> None:
+        """Count one that ran for so long."""
+        self.running -= 1
+        self.took += (seconds - self.took) / MEMORY
+
+    def look_ahead(self) -> None:
+        """Find how many more may be claimed than may run: many, where jobs end sooner than a claim is answered."""
+        able = self.limit * AHEAD / max(self.took, SHORTEST)
+        self.ahead = 0 if self.limited else min(MOST_AHEAD, int(able))
+
+    def slow_down(self) -> None:
+        """Claim nothing ahead until jobs have shown again that they are short."""
+        self.took = max(self.took, 2 * self.limit * AHEAD)
 
     def take(self, change: Change) -> None:
         """Do what is asked; the rest stays."""
@@ -98,6 +132,8 @@ class Queues:
 
     def wants(self) -> list[Want]:
         """Give the demand of every queue that has room."""
+        for queue in self:
+            queue.look_ahead()
         return [
             Want(
                 queue=queue.name,
@@ -108,10 +144,6 @@ class Queues:
             for queue in self._queues.values()
             if queue.free
         ]
-
-    def roomy(self) -> bool:
-        """Say whether a claim is worth its cost: a queue that may hold more has half of its room free."""
-        return any(queue.hungry and 2 * queue.free >= queue.limit for queue in self)
 
     def patience(self) -> float:
         """Give for how many seconds to wait for a sign before the next look."""
