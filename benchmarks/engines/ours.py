@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import common
 
-from quarterjack.client import NewJob, enqueue, enqueue_many
+from quarterjack.client import enqueue, enqueue_many
 from quarterjack.database import Address, open_pool
+from quarterjack.new_job import NewJob
 
 CHUNK = 10_000
 

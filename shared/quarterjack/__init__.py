@@ -1,6 +1,6 @@
 """The database contract that scheduler, workers and admin share, and the API that enqueues jobs."""
 
-from quarterjack.client import NewJob, enqueue, enqueue_many
+from quarterjack.client import enqueue, enqueue_many
 from quarterjack.database import Address, Database, connect, from_environment, open_pool
 from quarterjack.errors import (
     JobInvalid,
@@ -11,6 +11,7 @@ from quarterjack.errors import (
 )
 from quarterjack.flows import Batch, Workflow, enqueue_batch
 from quarterjack.model import Enqueued, Job, JobState, JobType, Schedule
+from quarterjack.new_job import NewJob
 from quarterjack.unique import Unique
 
 __version__ = "0.1.0"

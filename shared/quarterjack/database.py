@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -47,6 +48,8 @@ REFUSED = (
 """What the server says of a row that it will not take, now or later."""
 
 Answer = TypeVar("Answer")
+BORROWED: ContextVar[bool] = ContextVar("borrowed", default=False)
+"""True where a connection of a pool is given back by who borrowed it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +108,8 @@ async def open_pool(
 ) -> AsyncIterator[Pool]:
     """Open a pool; with `patience` seconds, wait that long for a server that is not there yet.
 
-    Without `reset`, which costs a round trip for each use, users must leave no state of the session behind.
+    Without `reset`, which costs a round trip for each use that is not `borrowed`, users must leave no state of the
+    session behind.
     """
     pool = await patiently(partial(_make_pool, address, name, size, reset), patience)
     try:
@@ -139,7 +143,7 @@ async def _make_pool(address: Address, name: str, size: int, reset: bool) -> Poo
         statement_cache_size=_cache_size(),
         server_settings=_settings(address, name),
         init=_prepare,
-        reset=None if reset else _leave,
+        reset=_reset if reset else _leave,
     )
     try:
         check_schema(address, await databases.schema(pool))
@@ -149,8 +153,25 @@ async def _make_pool(address: Address, name: str, size: int, reset: bool) -> Poo
     return pool
 
 
+@asynccontextmanager
+async def borrowed(pool: Pool) -> AsyncIterator[Connection]:
+    """Take a connection for statements of ours, which leave no state of the session behind."""
+    token = BORROWED.set(True)
+    try:
+        async with pool.acquire() as connection:
+            yield connection
+    finally:
+        BORROWED.reset(token)
+
+
 async def _leave(_: Any) -> None:
     """Hand a connection to its next user as it is."""
+
+
+async def _reset(connection: Any) -> None:
+    """Clear what a user has left, as the pool would, unless the connection was only borrowed."""
+    if not BORROWED.get():
+        await connection.execute(connection.get_reset_query())
 
 
 async def answered(

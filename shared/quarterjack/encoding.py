@@ -10,19 +10,20 @@ from quarterjack.errors import JobInvalid
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 DEEPEST = 200
 LARGEST = 64_000_000
+SCALARS = frozenset({str, int, float, bool, type(None)})
 ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 
 
 def encode_object(name: str, value: Mapping[str, Any]) -> str:
     """Write a JSON object that Postgres and every Oban can store; JobInvalid says what cannot be."""
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise JobInvalid(f"{name} is a {type(value).__name__}: give an object with text keys")
     if not value:
         return "{}"
     _check_shape(name, value)
     try:
-        text = ENCODER.encode(dict(value))
-        size = len(text.encode())
+        text = ENCODER.encode(value if type(value) is dict else dict(value))
+        size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError as error:
         raise JobInvalid(
             f"{name} holds half of a surrogate pair, which JSON cannot store"
@@ -43,12 +44,13 @@ def _check_shape(name: str, value: object) -> None:
         below: list[object] = []
         for each in level:
             if isinstance(each, Mapping):
-                if any(not isinstance(key, str) for key in each):
-                    raise JobInvalid(f"{name} has a key that is not a text")
+                for key in each:
+                    if not isinstance(key, str):
+                        raise JobInvalid(f"{name} has a key that is not a text")
                 below += each.values()
             elif isinstance(each, list | tuple):
                 below += each
-        level = [each for each in below if isinstance(each, Mapping | list | tuple)]
+        level = [each for each in below if type(each) not in SCALARS]
         if not level:
             return
     raise JobInvalid(f"{name} is nested deeper than {DEEPEST} levels")

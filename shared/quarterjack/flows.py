@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from quarterjack.client import NewJob, enqueue_tied
+from quarterjack.client import enqueue_tied
 from quarterjack.database import Database
 from quarterjack.errors import JobInvalid
 from quarterjack.following import Link, Ties
+from quarterjack.new_job import NewJob
 
 LONGEST = 127
 

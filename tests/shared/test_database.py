@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from quarterjack.database import patiently
+from quarterjack.database import borrowed, open_pool, patiently
 from tests.conftest import TestDatabase
 
 CUT = "SELECT pg_terminate_backend(pg_backend_pid())"
@@ -30,3 +30,20 @@ async def test_what_waiting_does_not_mend_is_said_at_once(database: TestDatabase
 
     with pytest.raises(asyncpg.DivisionByZeroError):
         await patiently(lambda: database.pool.fetchval(statements.pop()), 10.0)
+
+
+async def test_a_connection_is_reset_after_others_and_not_after_a_loan(
+    database: TestDatabase,
+) -> None:
+    leave, look = (
+        "SET quarterjack.mark = 'behind'",
+        "SELECT current_setting('quarterjack.mark', true)",
+    )
+    async with open_pool(database.address, name="reset", size=1) as pool:
+        await pool.execute(leave)
+        after_others = await pool.fetchval(look)
+        async with borrowed(pool) as connection:
+            await connection.execute(leave)
+        after_a_loan = await pool.fetchval(look)
+
+    assert (after_others or "", after_a_loan) == ("", "behind")

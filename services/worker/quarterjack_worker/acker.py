@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 
-from quarterjack.client import NewJob, enqueue_tied
+from quarterjack.client import enqueue_tied
 from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
 from quarterjack.following import Ties
+from quarterjack.new_job import NewJob
 from quarterjack.queries import acks
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Claim, Key

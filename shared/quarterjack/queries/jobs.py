@@ -1,15 +1,20 @@
 """Insert jobs, ring their queues, read them back."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 
-from quarterjack.database import Database
+from quarterjack.database import Connection, Database
 from quarterjack.model import Enqueued, Job, JobState
 
+COPIED = (
+    "id", "state", "worker", "queue", "args", "meta", "priority", "max_attempts", "inserted_at", "scheduled_at",
+)  # fmt: skip
+BLOCK = 500
+ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 FIRST, LAST = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)
 
 
@@ -50,6 +55,55 @@ async def insert(db: Database, rows: Sequence[dict[str, Any]], *, rings_itself: 
         [row["scheduled_at"] for row in rows],
     )
     return [record["id"] for record in records]
+
+
+async def copy(
+    connection: Connection, rows: Sequence[dict[str, Any]], *, rings_itself: bool
+) -> list[int]:
+    """Insert many rows without tags by COPY, in half the time of `insert`; ids in their order."""
+    async with connection.transaction():
+        made = await connection.fetchrow(
+            """
+            WITH sequence AS MATERIALIZED (
+              SELECT pg_get_serial_sequence('oban_jobs', 'id')::regclass AS name
+            )
+            SELECT
+              set_config('quarterjack.rings_itself', $1, true),
+              timezone('UTC', clock_timestamp())::text AS now,
+              ARRAY(SELECT nextval(name) FROM sequence, generate_series(1, $2)) AS ids
+            """,
+            "yes" if rings_itself else "no",
+            len(rows),
+        )
+        assert made is not None
+        lines = _lines(rows, made["ids"], made["now"])
+        await connection.copy_to_table("oban_jobs", source=lines, columns=COPIED)
+    return list(made["ids"])
+
+
+async def _lines(
+    rows: Sequence[dict[str, Any]], ids: Sequence[int], now: str
+) -> AsyncIterator[bytes]:
+    """Give what COPY reads, a block at a time: the server inserts one while the next is made."""
+    names: dict[str, str] = {}
+    for start in range(0, len(rows), BLOCK):
+        lines = []
+        for id, row in zip(ids[start : start + BLOCK], rows[start : start + BLOCK], strict=True):
+            worker, queue, args, meta, at = (
+                row["worker"], row["queue"], row["args"], row["meta"], row["scheduled_at"],
+            )  # fmt: skip
+            if worker not in names or queue not in names:
+                names |= {name: name.translate(ESCAPED) for name in (worker, queue)}
+            lines.append(
+                f"{id}\t{row['state']}\t{names[worker]}\t{names[queue]}\t{_escape(args)}\t{_escape(meta)}\t"
+                f"{row['priority']}\t{row['max_attempts']}\t{now}\t{at.replace(tzinfo=None) if at else now}\n"
+            )
+        yield "".join(lines).encode()
+
+
+def _escape(text: str) -> str:
+    """Escape JSON, which holds no other characters that mean something to COPY."""
+    return text.replace("\\", "\\\\") if "\\" in text else text
 
 
 async def insert_unique(

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from quarterjack.client import NewJob, enqueue_many, weigh
+from quarterjack.client import enqueue_many
 from quarterjack.database import Connection, Pool
 from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid, QuarterjackError
 from quarterjack.model import Job
+from quarterjack.new_job import NewJob, weigh
 from quarterjack.queries import acks
 from quarterjack.queries.claims import Claim
 from quarterjack_worker.handlers.failures import storable

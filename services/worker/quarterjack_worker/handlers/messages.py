@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO
 
-from quarterjack.client import NewJob
 from quarterjack.model import Job
+from quarterjack.new_job import NewJob
 from quarterjack.queries.claims import Claim
 
 LENGTH = struct.Struct(">Q")

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from quarterjack.client import NewJob
 from quarterjack.errors import JobInvalid, SettingInvalid
+from quarterjack.new_job import NewJob
 from quarterjack.unique import Unique
 from quarterjack_worker.handlers import backoff as waits
 from quarterjack_worker.handlers.backoff import Backoff

@@ -1,0 +1,133 @@
+"""A job to be: what is checked when it is made, and the row that it becomes."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from quarterjack.encoding import encode_object
+from quarterjack.errors import JobInvalid
+from quarterjack.following import read_after
+from quarterjack.unique import Unique
+
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+MAX_MAX_ATTEMPTS = 32_767
+ROW = 500
+OURS = {
+    "qj_unique": "`unique` makes it: give that instead",
+    "qj_followed": "jobs that wait for this one make it: leave it out",
+    "qj_workflow": "a Workflow makes it: leave it out",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to enqueue; any `scheduled_at`, even a past one, makes it `scheduled` as in Oban.
+
+    It waits, `suspended`, until the jobs of the ids in `after` have completed. If one of them is cancelled, discarded
+    or deleted instead, it is cancelled, unless `even_if` names that.
+    """
+
+    worker: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    queue: str = "default"
+    scheduled_at: datetime | None = None
+    priority: int = 0
+    max_attempts: int = 20
+    tags: Sequence[str] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    unique: Unique | None = None
+    after: Sequence[int] = ()
+    even_if: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name, value in (("worker", self.worker), ("queue", self.queue)):
+            if not isinstance(value, str) or not _is_name(value):
+                raise JobInvalid(f"{name} is {value!r:.60}: give a name of 1 to 127 characters")
+        if type(self.priority) is not int or not 0 <= self.priority <= 9:
+            raise JobInvalid(f"priority is {self.priority!r:.60}: give 0 (first) to 9 (last)")
+        if type(self.max_attempts) is not int or not 0 < self.max_attempts <= MAX_MAX_ATTEMPTS:
+            raise JobInvalid(
+                f"max_attempts is {self.max_attempts!r:.60}: give 1 to {MAX_MAX_ATTEMPTS}"
+            )
+        if self.tags != ():
+            _check_tags(self.tags)
+        if self.unique is not None and not isinstance(self.unique, Unique):
+            raise JobInvalid(f"unique is {self.unique!r:.60}: give a Unique, or None")
+        if self.scheduled_at is not None:
+            _check_time(self.scheduled_at)
+        if self.after != () or self.even_if != ():
+            object.__setattr__(self, "after", read_after(self.after, self.even_if))
+        if self.after and self.unique is not None:
+            raise JobInvalid(
+                "a unique job cannot wait for others, since it may turn out to be one that exists: "
+                "give `after` or `unique`"
+            )
+
+
+def row_of(job: NewJob) -> dict[str, Any]:
+    """Give what is written of a job; JobInvalid if it cannot be stored."""
+    if job.meta and isinstance(job.meta, Mapping):
+        for name, why in OURS.items():
+            if name in job.meta:
+                raise JobInvalid(f"meta holds {name}; {why}")
+    row: dict[str, Any] = {
+        "worker": job.worker,
+        "queue": job.queue,
+        "state": "available" if job.scheduled_at is None else "scheduled",
+        "scheduled_at": None if job.scheduled_at is None else job.scheduled_at.astimezone(UTC),
+        "priority": job.priority,
+        "max_attempts": job.max_attempts,
+        "tags": _normal_tags(job.tags) if job.tags else [],
+        "args": encode_object("args", job.args),
+        "meta": encode_object("meta", job.meta),
+    }
+    if job.unique is not None:
+        key = job.unique.key(worker=job.worker, queue=job.queue, args=job.args)
+        row |= {
+            "meta": encode_object("meta", {**job.meta, "qj_unique": key}),
+            "key": key,
+            "states": job.unique.blocking_states(),
+            "period": None if job.unique.period is None else job.unique.period.total_seconds(),
+        }
+    return row
+
+
+def weigh(job: NewJob) -> int:
+    """Give about how many bytes a job sends to the database; JobInvalid if it cannot be stored."""
+    row = row_of(job)
+    return len(row["args"]) + len(row["meta"]) + ROW
+
+
+def _normal_tags(tags: Sequence[str]) -> list[str]:
+    """Trim, lower, drop empty and repeated ones, as Oban does."""
+    return list(dict.fromkeys(tag.strip().lower() for tag in tags if tag.strip()))
+
+
+@lru_cache(1_000)
+def _is_name(value: str) -> bool:
+    return value != "" and _is_text(value, longest=127)
+
+
+def _check_tags(tags: object) -> None:
+    if isinstance(tags, str) or not isinstance(tags, Collection):
+        raise JobInvalid(f"tags are {tags!r:.60}: give a list of texts")
+    if not all(_is_text(tag, longest=255) for tag in tags):
+        raise JobInvalid("tags must be a list of texts of at most 255 characters each")
+
+
+def _is_text(value: object, *, longest: int) -> bool:
+    return isinstance(value, str) and len(value) <= longest and not UNSTORABLE.search(value)
+
+
+def _check_time(at: object) -> None:
+    if not isinstance(at, datetime):
+        raise JobInvalid(f"scheduled_at is {at!r:.60}: give an aware datetime")
+    try:
+        if at.utcoffset() is None:
+            raise JobInvalid("scheduled_at has no time zone: give an aware datetime")
+        at.astimezone(UTC)
+    except OverflowError as error:
+        raise JobInvalid(f"scheduled_at is {at}: out of the years 1 to 9999 in UTC") from error
