@@ -1,4 +1,4 @@
-"""What the leader asks every second must not read all that lies in the future."""
+"""What leader and workers ask every second must not read all that lies in the future."""
 
 import inspect
 import re
@@ -9,13 +9,23 @@ from uuid import uuid4
 
 import pytest
 
-from quarterjack.queries import flow_lists, journals, oban_web, outlook, plans, prune, ticks, upkeep
+from quarterjack.queries import (
+    flow_lists,
+    journals,
+    oban_web,
+    outlook,
+    plans,
+    producers,
+    prune,
+    ticks,
+    upkeep,
+)
 from tests.conftest import TestDatabase
 
 FILL = """
 INSERT INTO oban_jobs (worker, state, scheduled_at, completed_at)
 SELECT 'w', state::oban_job_state, timezone('UTC', now()) + make_interval(hours => n), timezone('UTC', now())
-FROM generate_series(1, 3000) AS n, (VALUES ('scheduled'), ('completed')) AS s (state);
+FROM generate_series(1, 3000) AS n, (VALUES ('scheduled'), ('completed'), ('available')) AS s (state);
 INSERT INTO qj_schedules (name, worker, cron, next_run_at, applied_version)
 SELECT 's' || n, 'w', '0 0 * * *', now() + make_interval(hours => n), 1 FROM generate_series(1, 3000) AS n;
 INSERT INTO qj_ticks (schedule_id, tick_at, outcome, version)
@@ -56,6 +66,7 @@ async def test_it_reads_only_what_is_due(
         (plans.unplanned, [1_000]),
         (plans.resume_due, []),
         (upkeep.rescue, [500]),
+        (producers.beat, [[uuid4()], ["q"], [10], [0], [False], ["{}"], False, "Oban", "n"]),
         (flow_lists.members, ["0" * 32, -1, 0, 100]),
         (flow_lists.count_members, ["0" * 32, 100_000]),
         (flow_lists.parents, [7, 20]),

@@ -6,7 +6,7 @@ import quarterjack
 from quarterjack import NewJob
 from tests.conftest import TestDatabase
 from tests.waiting import until
-from tests.worker.working import ended, said, working
+from tests.worker.working import TAKEN, ended, said, working
 
 CHILDREN = """
 SELECT state::text, queue, args, priority, max_attempts, tags
@@ -47,9 +47,7 @@ async def test_a_job_that_was_taken_from_its_worker_has_no_children(database: Te
     async with working(database) as (_, worker):
         await quarterjack.enqueue(database.pool, "fan_out_when_released")
         await until(lambda: database.pool.fetchval("SELECT state = 'executing' FROM oban_jobs"))
-        await database.pool.execute(
-            "UPDATE oban_jobs SET attempted_at = attempted_at + interval '1 us'"
-        )
+        await database.pool.execute(TAKEN)
 
         await database.pool.execute("CREATE TABLE released ()")
         await until(lambda: said(worker, "was taken from this worker"))

@@ -14,6 +14,7 @@ from quarterjack import NewJob
 from tests.conftest import TestDatabase
 from tests.processes import Cluster, Service, cluster
 from tests.waiting import until
+from tests.worker.working import TAKEN
 
 ENDED = (
     "SELECT bool_and(state IN ('completed', 'cancelled', 'discarded', 'retryable')) FROM oban_jobs"
@@ -191,9 +192,7 @@ async def test_a_job_taken_from_a_worker_is_not_overwritten(
     async with working(database) as (_, process):
         await quarterjack.enqueue(database.pool, worker)
         await until(lambda: database.pool.fetchval("SELECT state = 'executing' FROM oban_jobs"))
-        await database.pool.execute(
-            "UPDATE oban_jobs SET attempted_at = attempted_at + interval '1 us'"
-        )
+        await database.pool.execute(TAKEN)
 
         await database.pool.execute("CREATE TABLE released ()")
         await until(lambda: _said(process, "was taken from this worker"))

@@ -20,6 +20,11 @@ COMMAND = (
     "--grace",
     "1",
 )
+TAKEN = """
+UPDATE oban_jobs
+SET attempted_at = attempted_at + interval '1 us', attempted_by = ARRAY['other', gen_random_uuid()::text, 'x']
+"""
+"""Another worker takes what runs."""
 
 
 @asynccontextmanager

@@ -1,10 +1,13 @@
-"""Claims what there is room for, when woken and every second, and hands it to the attempts."""
+"""Claims what there is room for, when it is told that there is something, and hands it to the attempts.
+
+A notification may be lost, so every heartbeat looks for waiting jobs; while none is answered, claims are tried instead.
+"""
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -24,6 +27,7 @@ from quarterjack_worker.queues import Queue, Queues
 log = logging.getLogger(__name__)
 
 GATHER = 0.005
+SILENT = 1.5
 
 
 class Engine:
@@ -45,7 +49,7 @@ class Engine:
         self._queues = queues
         self._acker = acker
         self._woken = asyncio.Event()
-        self._looked_at = -math.inf
+        self._looked_at = self._beaten_at = -math.inf
         self._unanswered: set[str] = set()
         self._roomy, self._gathering = asyncio.Event(), False
         self.attempts = Attempts(
@@ -70,8 +74,20 @@ class Engine:
         self._queues.rung(None)
         self._woken.set()
 
+    def beaten(self, waiting: Iterable[str]) -> None:
+        """Take from a heartbeat which queues have jobs waiting."""
+        self._looked_at = self._beaten_at = time.monotonic()
+        for queue in waiting:
+            if self._queues.rung(queue):
+                self._woken.set()
+
+    def reconnected(self) -> None:
+        """Look at every queue, and at the claims: replies may be lost, or completions, by a failover."""
+        self.lost_claims.doubtful.set()
+        self.wake()
+
     async def claim_all(self, stopping: asyncio.Event) -> None:
-        """Claim until told to stop: when woken, when room is made, and every second."""
+        """Claim until told to stop: when woken, when room is made, and every second without a heartbeat."""
         reachable = True
         while not stopping.is_set():
             self._woken.clear()
@@ -93,7 +109,8 @@ class Engine:
                     self._gathering = False
                     self._roomy.clear()
                 if not self._woken.is_set():
-                    self._queues.rung(None)
+                    silent = time.monotonic() - self._beaten_at > SILENT
+                    self._queues.look_again(at_all=silent)
 
     def _ended(self, queue: Queue) -> None:
         if queue.hungry:

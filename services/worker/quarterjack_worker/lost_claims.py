@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 EVERY = 5.0
 AGAIN = 0.5
+LOOKS = 3
 
 
 class LostClaims:
@@ -37,14 +38,18 @@ class LostClaims:
         self._unanswered = unanswered
 
     async def run(self) -> None:
-        """Look after every doubtful claim and every 5 s, until cancelled."""
+        """Look after every doubtful claim, and every 5 s while jobs run or a claim was doubtful of late."""
+        left = LOOKS
         while True:
             try:
                 async with asyncio.timeout(EVERY):
                     await self.doubtful.wait()
+                left = LOOKS
             except TimeoutError:
-                pass
+                left = LOOKS if self._attempts else left - 1
             self.doubtful.clear()
+            if left <= 0:
+                continue
             try:
                 await self.look()
             except LOST as error:

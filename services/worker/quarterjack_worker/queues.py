@@ -163,6 +163,11 @@ class Queues:
             for queue in self._queues.values()
         ]
 
+    def look_again(self, *, at_all: bool) -> None:
+        """Have all queues looked at again, or only those whose limits leave jobs waiting."""
+        for queue in self:
+            queue.hungry = queue.hungry or at_all or queue.held_back is not None
+
     def rung(self, name: object) -> bool:
         """Take note of an insert into one queue, or, unnamed, into any; False if it is none of ours."""
         rung = [queue for queue in self._queues.values() if name in (None, queue.name)]
@@ -188,6 +193,12 @@ class Queues:
                 key = queue.name, ALL if ident == "any" else self._node
                 self.unwritten[key] = self.unwritten.pop(key, Change()).then(change)
                 self.obeyed.set()
+
+    def waiting(self, asked: Mapping[UUID, Asked]) -> list[str]:
+        """Give the queues that have jobs waiting, by what a heartbeat saw."""
+        return [
+            queue.name for queue in self if (wish := asked.get(queue.producer)) and wish.waiting
+        ]
 
     def follow(self, asked: Mapping[UUID, Asked], read_at: float) -> bool:
         """Do as qj_queues asks, which was read from `read_at` on; True if that changes anything.

@@ -87,6 +87,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
         def follow(asked: Mapping[UUID, Asked], read_at: float) -> None:
             if queues.follow(asked, read_at):
                 engine.wake()
+            engine.beaten(queues.waiting(asked))
 
         heartbeat = Heartbeat(
             address,
@@ -107,7 +108,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
             pool,
             (channels.INSERT, channels.SIGNAL, channels.CRONITOR),
             heard=heard,
-            gap=engine.wake,
+            gap=engine.reconnected,
             who=f"{name} listener",
         )
         heartbeat.start()

@@ -24,12 +24,16 @@ class Producing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What qj_queues asks of one producer; `limit` None: that of its command line. `limited`: over all nodes."""
+    """What qj_queues asks of one producer; `limit` None: that of its command line. `limited`: over all nodes.
+
+    `waiting`: jobs of its queue may be claimed, as far as a heartbeat saw.
+    """
 
     paused: bool
     stopped: bool
     limit: int | None
     limited: bool
+    waiting: bool = False
 
 
 async def register(
@@ -63,6 +67,7 @@ async def beat(
 ) -> dict[UUID, Asked]:
     """Show the producers as alive, to us and to Oban's tools; what is asked of those that are not condemned.
 
+    It looks for waiting jobs as well, in the order of their index, whatever the planner knows of their number.
     It waits for no standby: one that stalls would make every worker look dead.
     """
     records = await db.fetch(
@@ -95,7 +100,17 @@ async def beat(
           JOIN mine AS m USING (uuid)
           ON CONFLICT (uuid) DO UPDATE SET meta = excluded.meta, updated_at = excluded.updated_at
         )
-        SELECT q.uuid, q.paused, q.stopped, q.local_limit, q.limited
+        SELECT
+          q.uuid, q.paused, q.stopped, q.local_limit, q.limited,
+          EXISTS (
+            SELECT FROM (
+              SELECT
+              FROM oban_jobs
+              WHERE state = 'available' AND queue = alive.queue AND attempt < max_attempts
+              ORDER BY priority, scheduled_at, id
+              OFFSET 0
+            ) AS ready
+          ) AS waiting
         FROM alive
         JOIN qj_asked AS q USING (uuid)
         """,
@@ -119,7 +134,7 @@ async def asked(db: Database, uuids: Sequence[UUID]) -> dict[UUID, Asked]:
     """Read what is asked of producers."""
     records = await db.fetch(
         """
-        SELECT uuid, paused, stopped, local_limit, limited
+        SELECT uuid, paused, stopped, local_limit, limited, false AS waiting
         FROM qj_asked
         WHERE uuid = ANY ($1::uuid[])
         """,
@@ -135,6 +150,7 @@ def _asked(records: Sequence[Record]) -> dict[UUID, Asked]:
             stopped=record["stopped"],
             limit=record["local_limit"],
             limited=record["limited"],
+            waiting=record["waiting"],
         )
         for record in records
     }
