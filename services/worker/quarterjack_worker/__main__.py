@@ -21,8 +21,9 @@ except ImportError:
 
 log = logging.getLogger(__name__)
 
-GARBAGE = 10_000
-"""New objects after which garbage is looked for. A batch of jobs makes thousands that go by themselves."""
+GARBAGE = 10_000, 3, 3
+"""New objects after which garbage is looked for, since a batch of jobs makes thousands that go by themselves; then old ones
+often enough, lest lost connections and errors pile up where jobs are few."""
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def _work(chosen: settings.Settings, life: UUID, ready: int) -> None:
     from quarterjack_worker.service import serve
 
     gc.freeze()
-    gc.set_threshold(GARBAGE)
+    gc.set_threshold(*GARBAGE)
     try:
         code = _run(serve(chosen, life, ready))
     except QuarterjackError as error:
