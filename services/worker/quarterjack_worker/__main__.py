@@ -22,8 +22,8 @@ except ImportError:
 log = logging.getLogger(__name__)
 
 GARBAGE = 10_000, 3, 3
-"""New objects after which garbage is looked for, since a batch of jobs makes thousands that go by themselves; then old ones
-often enough, lest lost connections and errors pile up where jobs are few."""
+"""New objects after which garbage is looked for, since a batch of jobs makes thousands that go by themselves; then the
+old ones often enough, lest lost connections and errors pile up where jobs are few."""
 
 
 def main() -> None:
