@@ -32,6 +32,15 @@ NAMES = [
 VALUES: Sequence[Any] = [
     *NAMES, "", '"', "\\n", "\\u0041", "\x01\x7f", 2**70, -1.5e-300, None, True, [[], {}, [{"a": "\\"}]],
 ]  # fmt: skip
+IDENTITY = """
+ALTER SEQUENCE oban_jobs_id_seq OWNED BY NONE;
+ALTER TABLE oban_jobs ALTER id DROP DEFAULT;
+ALTER TABLE oban_jobs ALTER id ADD GENERATED ALWAYS AS IDENTITY;
+ALTER SEQUENCE oban_jobs_id_seq OWNED BY NONE;
+CREATE ROLE only_inserts;
+GRANT INSERT, SELECT ON oban_jobs TO only_inserts;
+SET LOCAL ROLE only_inserts;
+"""
 TIMES = [None, datetime(1, 1, 3, tzinfo=UTC), datetime(2030, 1, 1, 12, 30, 1, 5, tzinfo=UTC)]
 
 
@@ -89,6 +98,29 @@ async def test_a_transaction_with_copied_jobs_may_be_rolled_back(database: TestD
         await transaction.rollback()
 
     assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == 0
+
+
+async def test_a_transaction_may_have_been_begun_by_hand(database: TestDatabase) -> None:
+    async with database.pool.acquire() as connection:
+        await connection.execute("BEGIN")
+        await quarterjack.enqueue_many(connection, awkward())
+        await connection.execute("COMMIT")
+
+    assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == MANY
+
+
+async def test_a_role_that_may_insert_may_insert_many(database: TestDatabase) -> None:
+    """An identity column, as oban-py makes it, asks for no right to its sequence."""
+    async with database.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(IDENTITY)
+
+        made = await quarterjack.enqueue_many(connection, awkward())
+
+        assert [each.id for each in made] == list(range(1, MANY + 1))
+        assert await connection.fetchval("SELECT count(*) FROM oban_jobs") == MANY
+        await transaction.rollback()
 
 
 async def test_many_jobs_with_tags_keep_them(database: TestDatabase) -> None:
