@@ -33,6 +33,8 @@ class HeartbeatEnded(QuarterjackError):
 class Heartbeat:
     """Beats for all producers of the process.
 
+    A beat looks for jobs as well, unless the one before failed: a lock on their table makes no worker look dead.
+
     Called in the thread: `asked` with what is asked of each and when that was read, `condemned` if one was declared
     dead.
     """
@@ -93,7 +95,7 @@ class Heartbeat:
                 if connection is None or connection.is_closed():
                     name = f"quarterjack-worker beat {self._node}"
                     connection = await connect(self._address, name=name, timeout=PATIENCE)
-                await answered(connection, self._beat(connection), PATIENCE)
+                await answered(connection, self._beat(connection, looks=reachable), PATIENCE)
                 reachable = True
             except LOST as error:
                 if reachable:
@@ -107,11 +109,14 @@ class Heartbeat:
         if connection is not None:
             connection.terminate()
 
-    async def _beat(self, connection: "Connection[Record]") -> None:
+    async def _beat(self, connection: "Connection[Record]", *, looks: bool) -> None:
         producing, began = self._producing(), time.monotonic()
-        alive = await producers.beat(
-            connection, node=self._node, name=NAME, draining=self.draining, producers=producing
-        )
+        if looks:
+            alive = await producers.beat(
+                connection, node=self._node, name=NAME, draining=self.draining, producers=producing
+            )
+        else:
+            alive = await producers.stay(connection, uuids=[each.uuid for each in producing])
         self._answered_at = time.monotonic()
         self._asked(alive, began)
         if any(each.uuid not in alive for each in producing) and not self._stopping.is_set():

@@ -130,6 +130,36 @@ async def beat(
     return _asked(records)
 
 
+async def stay(db: Database, *, uuids: Sequence[UUID]) -> dict[UUID, Asked]:
+    """Show the producers as alive as `beat` does, but without a look at the jobs, whose table somebody may have locked.
+
+    Jobs may wait, it says.
+    """
+    records = await db.fetch(
+        """
+        WITH settings AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+        alive AS (
+          UPDATE qj_producers AS p
+          SET heartbeat_at = clock_timestamp()
+          FROM settings
+          WHERE p.uuid = ANY ($1::uuid[]) AND p.state <> 'dead'
+          RETURNING p.uuid
+        ),
+        shown AS (
+          UPDATE oban_producers AS o
+          SET updated_at = timezone('UTC', clock_timestamp())
+          FROM alive
+          WHERE o.uuid = alive.uuid
+        )
+        SELECT q.uuid, q.paused, q.stopped, q.local_limit, q.limited, true AS waiting
+        FROM alive
+        JOIN qj_asked AS q USING (uuid)
+        """,
+        list(uuids),
+    )
+    return _asked(records)
+
+
 async def asked(db: Database, uuids: Sequence[UUID]) -> dict[UUID, Asked]:
     """Read what is asked of producers."""
     records = await db.fetch(
