@@ -1,6 +1,7 @@
 """What a process holds: every claimed job from its claim to its outcome, and nothing else."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,7 +21,7 @@ from quarterjack_worker.attempts import SLICE, Attempts
 from quarterjack_worker.handlers.processes import Processes
 from quarterjack_worker.handlers.registry import REGISTRY, job
 from quarterjack_worker.handlers.runner import Runner
-from quarterjack_worker.lost_claims import LostClaims
+from quarterjack_worker.lost_claims import LOOKS, LostClaims
 from quarterjack_worker.oban_web import ObanWeb
 from quarterjack_worker.queues import Queue, Queues
 from tests.conftest import TestDatabase
@@ -31,6 +32,7 @@ MANY = SLICE + 50
 STATES = "SELECT state::text, count(*)::integer FROM oban_jobs GROUP BY 1"
 ran: list[int] = []
 running: list[int] = []
+freed = threading.Event()
 
 
 @job("noted")
@@ -52,6 +54,13 @@ async def counted() -> None:
 async def endless() -> None:
     """Run until it is cancelled."""
     await asyncio.Event().wait()
+
+
+@job("deaf")
+def deaf() -> None:
+    """Hold a thread until the test frees it."""
+    ran.append(0)
+    freed.wait(30)
 
 
 class Holding:
@@ -180,6 +189,76 @@ async def test_a_paused_queue_begins_nothing_more(holding: Holding) -> None:
     assert ran == []
 
 
+async def test_waiting_jobs_begin_when_their_queue_is_scaled_up(holding: Holding) -> None:
+    """Though nothing ends and nothing is claimed."""
+    holding.queue.limit = 1
+    holding.attempts.take(await holding.claim(3, "endless"), claimed_from=0)
+
+    holding.queue.limit = 3
+    await until(lambda: _run(holding, 3))
+
+    assert await holding.states() == {"executing": 3}
+    await holding.attempts.drain(0)
+
+
+async def test_what_cannot_be_given_back_is_looked_for(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def release(*_: Any, **__: Any) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(claims, "release", release)
+    holding.queue.paused = True
+    holding.attempts.take(await holding.claim(3), claimed_from=0)
+
+    await asyncio.wait_for(holding.attempts.doubtful.wait(), 10)
+    monkeypatch.undo()
+    await holding.lost.look()
+
+    assert await holding.states() == {"available": 3}
+
+
+async def test_a_claim_that_was_cut_off_is_looked_for_without_end(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may wait for a standby for as long as that stalls, and commit then, while nothing else happens."""
+    monkeypatch.setattr("quarterjack_worker.lost_claims.EVERY", 0.001)
+    looks: list[int] = []
+    look = claims.held_by
+
+    async def held_by(*args: Any, **options: Any) -> Any:
+        looks.append(1)
+        return await look(*args, **options)
+
+    monkeypatch.setattr(claims, "held_by", held_by)
+    holding.lost.cut_off()
+    running = asyncio.create_task(holding.lost.run())
+    try:
+        await until(lambda: _has(looks, 3 * LOOKS))
+        await holding.claim(1)
+        await until(lambda: _are(holding, {"available": 1}))
+    finally:
+        running.cancel()
+
+
+async def test_a_thread_keeps_its_place_however_often_it_is_told_to_stop(holding: Holding) -> None:
+    freed.clear()
+    [job] = await holding.claim(1, "deaf")
+    holding.attempts.take([job], claimed_from=0)
+    try:
+        await until(lambda: _has(ran, 1))
+        for _ in range(2):
+            holding.attempts.kill(job.id)
+            await until(lambda: _acked(holding, job))
+            await holding.states()
+        assert holding.queue.running == 1
+    finally:
+        freed.set()
+    await holding.all_ended()
+
+    assert await holding.states() == {"cancelled": 1}
+
+
 async def test_a_waiting_job_that_is_cancelled_ends_at_once(holding: Holding) -> None:
     holding.queue.limit = 1
     jobs = await holding.claim(3, "endless")
@@ -274,22 +353,25 @@ async def test_a_completion_that_a_failover_lost_is_written_again(holding: Holdi
     assert ran == [0]
 
 
+@pytest.mark.parametrize("before", [2, 3])
 async def test_claims_are_made_again_when_acks_have_room(
-    holding: Holding, monkeypatch: pytest.MonkeyPatch
+    holding: Holding, monkeypatch: pytest.MonkeyPatch, before: int
 ) -> None:
+    """Whether there was none before a batch was written, or none while it was."""
     monkeypatch.setattr("quarterjack_worker.acker.FULL", 3)
     relieved: list[bool] = []
     holding.acker.relieved = lambda: relieved.append(holding.acker.full)
-    for each in await holding.claim(3):
-        assert each.attempted_at is not None
-        claim = claims.Claim(
-            id=each.id,
-            attempt=1,
-            attempted_at=each.attempted_at,
-            producer=str(holding.queue.producer),
-        )
-        holding.acker.add(Ack(claim=claim, state="completed"))
-    assert holding.acker.full
+    outcomes = [_completed(holding, job) for job in await holding.claim(3)]
+    complete = acks.complete
+
+    async def completing(*args: Any) -> set[int]:
+        while outcomes:
+            holding.acker.add(outcomes.pop())
+        return await complete(*args)
+
+    monkeypatch.setattr(acks, "complete", completing)
+    for _ in range(before):
+        holding.acker.add(outcomes.pop())
 
     await holding.acker.flush()
 
@@ -298,6 +380,26 @@ async def test_claims_are_made_again_when_acks_have_room(
 
 async def _are(holding: Holding, states: dict[str, int]) -> bool:
     return await holding.states() == states
+
+
+async def _run(holding: Holding, many: int) -> bool:
+    return holding.queue.running == many
+
+
+async def _has(found: Sequence[object], many: int) -> bool:
+    return len(found) >= many
+
+
+async def _acked(holding: Holding, job: Job) -> bool:
+    assert job.attempted_at is not None
+    return (job.id, job.attempted_at) in holding.acker
+
+
+def _completed(holding: Holding, job: Job) -> Ack:
+    assert job.attempted_at is not None
+    producer = str(holding.queue.producer)
+    claim = claims.Claim(id=job.id, attempt=1, attempted_at=job.attempted_at, producer=producer)
+    return Ack(claim=claim, state="completed")
 
 
 async def _counted(complete: Any, written: list[int], db: Any, claims: Sequence[Any]) -> Any:

@@ -95,10 +95,10 @@ class Acker:
         delay, size = FIRST_DELAY, BATCH
         while self._pending:
             self._added.clear()
-            batch, full = list(islice(self._pending.values(), size)), self.full
+            batch = list(islice(self._pending.values(), size))
             try:
                 await self._write(batch)
-                if full and not self.full:
+                if not self.full and len(self._pending) + len(batch) >= FULL:
                     self.relieved()
                 delay, size = FIRST_DELAY, min(size * 2, BATCH)
             except LOST as error:

@@ -35,6 +35,8 @@ LEVELS: dict[str, int] = {"completed": logging.DEBUG} | dict.fromkeys(FAILED, lo
 class Attempts:
     """Runs claimed jobs, each in a task; `ended` is called with the queue of each that has ended.
 
+    `doubtful` is set when the database may count jobs as this process's that are not here.
+
     Invariant: no more than a queue's limit have begun and not ended. Those beyond it wait, in the order of their claim.
     """
 
@@ -60,6 +62,7 @@ class Attempts:
         self._waiting: dict[str, deque[Context]] = {queue.name: deque() for queue in queues}
         self._going_back: set[asyncio.Task[None]] = set()
         self._beginning = self._watched = False
+        self.doubtful = asyncio.Event()
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -160,6 +163,8 @@ class Attempts:
 
     def _give_up(self, seen: Set[Key]) -> None:
         self._watched = False
+        if not self._beginning:
+            self._begin_some()  # a queue may have been resumed or scaled up, and nothing of it have ended since
         self._send_back(seen, [queue for queue in self._queues if not queue.ready])
         self._watch()
 
@@ -198,6 +203,7 @@ class Attempts:
             _log_end(job, state, ack)
             self._web.ended(job, state, ran=time.monotonic_ns() - began)
             if context.thread is not None and not context.thread.done():
+                context.begun = False  # it keeps its place until its thread ends, however often it is told to stop
                 await asyncio.wait([context.thread])
         except Released:
             await self._let_go(context)
@@ -219,6 +225,7 @@ class Attempts:
         except LOST as error:
             ids = ", ".join(str(claim.id) for claim in lost)
             log.warning("could not give jobs back yet: %s: %s", ids, error)
+            self.doubtful.set()
 
     def _trace_claim(self, job: Job, began: int) -> None:
         if parent := job.meta.get("traceparent"):

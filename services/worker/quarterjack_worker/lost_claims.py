@@ -30,15 +30,21 @@ class LostClaims:
     def __init__(
         self, pool: Pool, queues: Queues, attempts: Attempts, acker: Acker, unanswered: Set[str]
     ) -> None:
-        self.doubtful = asyncio.Event()
+        self.doubtful = attempts.doubtful
+        self._cut_off = False
         self._pool = pool
         self._queues = queues
         self._attempts = attempts
         self._acker = acker
         self._unanswered = unanswered
 
+    def cut_off(self) -> None:
+        """Take note that a claim got no answer: it may commit however late, so from now on looks do not end."""
+        self._cut_off = True
+        self.doubtful.set()
+
     async def run(self) -> None:
-        """Look after every doubtful claim, and every 5 s while jobs run or a claim was doubtful of late."""
+        """Look at every doubt, and every 5 s while jobs run, there was a doubt of late or a claim was cut off."""
         left = LOOKS
         while True:
             try:
@@ -46,7 +52,7 @@ class LostClaims:
                     await self.doubtful.wait()
                 left = LOOKS
             except TimeoutError:
-                left = LOOKS if self._attempts else left - 1
+                left = LOOKS if self._attempts or self._cut_off else left - 1
             self.doubtful.clear()
             if left <= 0:
                 continue
