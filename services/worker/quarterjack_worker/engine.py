@@ -76,7 +76,7 @@ class Engine:
 
     def beaten(self, waiting: Iterable[str]) -> None:
         """Take from a heartbeat which queues have jobs waiting."""
-        self._looked_at = self._beaten_at = time.monotonic()
+        self._beaten_at = time.monotonic()
         for queue in waiting:
             if self._queues.rung(queue):
                 self._woken.set()
@@ -97,7 +97,8 @@ class Engine:
                 reachable = True
             except LOST as error:
                 more = False
-                self.lost_claims.doubtful.set()
+                self._queues.rung(None)
+                self.lost_claims.cut_off()
                 if reachable:
                     log.warning("could not claim: %s; trying again", error)
                 reachable = False
@@ -129,6 +130,10 @@ class Engine:
             return False
         began, nonce = time.time_ns(), uuid4().hex[:12]
         self._unanswered.add(nonce)
+        for want in wants:
+            self._queues[
+                want.queue
+            ].hungry = False  # what rings from now on may be too late for this claim
         try:
             claim = partial(limits.claim, wants=wants, node=self._node, nonce=nonce)
             claimed = await ask(self._pool, claim, ANSWER_WITHIN)
@@ -139,7 +144,8 @@ class Engine:
         for job in claimed.jobs:
             counts[job.queue] = counts.get(job.queue, 0) + 1
         for want in wants:
-            self._queues[want.queue].hungry = counts.get(want.queue, 0) >= want.demand
+            if counts.get(want.queue, 0) >= want.demand:
+                self._queues[want.queue].hungry = True
             self._queues[want.queue].held_back = claimed.held_back.get(want.queue)
         return any(queue.hungry and queue.free for queue in self._queues)
 

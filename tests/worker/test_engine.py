@@ -1,0 +1,96 @@
+"""When the worker claims, and what it says of itself while it cannot."""
+
+import asyncio
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from quarterjack import channels
+from quarterjack.queries import limits
+from quarterjack.queries.limits import Claimed
+from quarterjack.telemetry import Telemetry
+from quarterjack_worker.acker import Acker
+from quarterjack_worker.engine import Engine
+from quarterjack_worker.handlers.processes import Processes
+from quarterjack_worker.handlers.registry import REGISTRY
+from quarterjack_worker.handlers.runner import Runner
+from quarterjack_worker.oban_web import ObanWeb
+from quarterjack_worker.queues import Queues
+from tests.conftest import TestDatabase
+from tests.waiting import until
+from tests.worker.test_claims import producer
+
+
+async def engine_of(database: TestDatabase, threads: ThreadPoolExecutor) -> Engine:
+    queues = Queues({"default": 10}, {"default": await producer(database)}, "n")
+    telemetry = Telemetry("worker", "n")
+    runner = Runner(
+        REGISTRY,
+        [],
+        pool=database.pool,
+        told=lambda *_: None,
+        threads=threads,
+        processes=Processes(REGISTRY, 1),
+    )
+    return Engine(
+        database.pool,
+        "n",
+        queues,
+        runner,
+        acker=Acker(database.pool, telemetry),
+        telemetry=telemetry,
+        web=ObanWeb("n", queues),
+    )
+
+
+async def test_what_is_inserted_during_a_claim_is_claimed_next(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quarterjack_worker.engine.SILENT", math.inf)
+    claimed: list[int] = []
+
+    async def claim(*_: Any, **__: Any) -> Claimed:
+        claimed.append(1)
+        if len(claimed) == 1:
+            engine.heard(channels.INSERT, {"queue": "default"})
+        return Claimed(jobs=[], held_back={})
+
+    monkeypatch.setattr(limits, "claim", claim)
+    with ThreadPoolExecutor(1) as threads:
+        engine = await engine_of(database, threads)
+        claiming = asyncio.create_task(engine.claim_all(asyncio.Event()))
+
+        await until(lambda: _has(claimed, 2))
+
+        claiming.cancel()
+
+
+async def test_a_worker_whose_claims_fail_is_not_ready(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its heartbeats are answered; and it tries on."""
+    monkeypatch.setattr("quarterjack_worker.engine.SILENT", math.inf)
+    monkeypatch.setattr("quarterjack_worker.queues.POLL", 0.001)
+    tried: list[int] = []
+
+    async def claim(*_: Any, **__: Any) -> Claimed:
+        tried.append(1)
+        raise ConnectionResetError
+
+    monkeypatch.setattr(limits, "claim", claim)
+    with ThreadPoolExecutor(1) as threads:
+        engine = await engine_of(database, threads)
+        claiming = asyncio.create_task(engine.claim_all(asyncio.Event()))
+
+        await until(lambda: _has(tried, 2))
+        engine.beaten([])
+
+        assert engine.unready() == "it has not looked for jobs yet"
+        assert engine.lost_claims.doubtful.is_set()
+        claiming.cancel()
+
+
+async def _has(found: list[int], many: int) -> bool:
+    return len(found) >= many
