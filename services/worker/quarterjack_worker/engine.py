@@ -143,11 +143,14 @@ class Engine:
         counts: dict[str, int] = {}
         for job in claimed.jobs:
             counts[job.queue] = counts.get(job.queue, 0) + 1
+        more = False
         for want in wants:
+            queue = self._queues[want.queue]
             if counts.get(want.queue, 0) >= want.demand:
-                self._queues[want.queue].hungry = True
-            self._queues[want.queue].held_back = claimed.held_back.get(want.queue)
-        return any(queue.hungry and queue.free for queue in self._queues)
+                queue.hungry = True
+                more = more or queue.free > 0
+            queue.held_back = claimed.held_back.get(want.queue)
+        return more
 
 
 async def _within(waiting: Awaitable[object], seconds: float) -> None:
