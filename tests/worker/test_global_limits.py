@@ -1,6 +1,7 @@
 """Limits over all nodes hold whoever claims, and are shared fairly."""
 
 import asyncio
+import secrets
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -103,6 +104,19 @@ async def test_a_claim_that_counted_before_anothers_takes_nothing(database: Test
 
     assert (len(found), await counted) == (3, [])
     assert len(await claims.held_by(database.pool, producers=[early, late])) == 3
+
+
+async def test_a_value_that_no_index_takes_is_a_partition_like_others(
+    database: TestDatabase,
+) -> None:
+    a_minute = timedelta(minutes=1)
+    await _limit(database, Limits(rate_limit=1, rate_period=a_minute, partition_by="tenant"))
+    for tenant in (secrets.token_hex(5_000), "other"):
+        await _enqueue(database, tenant, 2)
+
+    found = await _claim(database, await _producer(database), 10)
+
+    assert len(found) == 2
 
 
 async def test_partitions_take_turns_though_one_has_a_backlog(database: TestDatabase) -> None:

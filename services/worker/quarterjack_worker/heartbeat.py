@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 BEAT = 1.0
 PATIENCE = 2.0
+LOOK_AGAIN = 30.0
 WATCH_EVERY = 1.0
 
 
@@ -33,7 +34,8 @@ class HeartbeatEnded(QuarterjackError):
 class Heartbeat:
     """Beats for all producers of the process.
 
-    A beat looks for jobs as well, unless the one before failed: a lock on their table makes no worker look dead.
+    A beat looks for jobs as well, but not for half a minute after one that failed: a lock on their table makes no
+    worker look dead, and of the looks that wait for it, which go on in the server, there are few.
 
     Called in the thread: `asked` with what is asked of each and when that was read, `condemned` if one was declared
     dead.
@@ -87,7 +89,7 @@ class Heartbeat:
 
     async def _run(self) -> None:
         connection: Connection[Record] | None = None
-        reachable = True
+        reachable, look_from = True, -math.inf
         while not self._stopping.is_set():
             began = time.monotonic()
             _end_with_parent(self._parent)
@@ -95,12 +97,13 @@ class Heartbeat:
                 if connection is None or connection.is_closed():
                     name = f"quarterjack-worker beat {self._node}"
                     connection = await connect(self._address, name=name, timeout=PATIENCE)
-                await answered(connection, self._beat(connection, looks=reachable), PATIENCE)
+                beat = self._beat(connection, looks=began >= look_from)
+                await answered(connection, beat, PATIENCE)
                 reachable = True
             except LOST as error:
                 if reachable:
                     log.warning("could not beat: %s; trying again", error)
-                reachable = False
+                reachable, look_from = False, began + LOOK_AGAIN
                 if connection is not None:
                     connection.terminate()
                     connection = None
@@ -116,7 +119,8 @@ class Heartbeat:
                 connection, node=self._node, name=NAME, draining=self.draining, producers=producing
             )
         else:
-            alive = await producers.stay(connection, uuids=[each.uuid for each in producing])
+            uuids = [each.uuid for each in producing]
+            alive = await producers.stay(connection, uuids=uuids, draining=self.draining)
         self._answered_at = time.monotonic()
         self._asked(alive, began)
         if any(each.uuid not in alive for each in producing) and not self._stopping.is_set():

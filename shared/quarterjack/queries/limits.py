@@ -21,7 +21,7 @@ WINDOW = 1_000
 class Limits:
     """At most `global_limit` jobs at once; at most `rate_burst` at once and then `rate_limit` in each `rate_period`.
 
-    With `partition_by`, for each value of that key of args.
+    With `partition_by`, for each value of that key of args, by its first 500 characters: an index takes no more.
     """
 
     global_limit: int | None = None
@@ -76,7 +76,7 @@ async def claim_limited(
             AND EXISTS (SELECT FROM qj_producers WHERE uuid = $2::uuid AND state = 'running')
         ),
         busy AS (
-          SELECT coalesce(j.args ->> q.partition_by, '') AS part, count(*) AS running
+          SELECT left(coalesce(j.args ->> q.partition_by, ''), 500) AS part, count(*) AS running
           FROM q
           JOIN oban_jobs AS j ON j.queue = $1 AND j.state = 'executing'
           GROUP BY 1
@@ -101,7 +101,7 @@ async def claim_limited(
           )
         ),
         near AS MATERIALIZED (
-          SELECT j.id, coalesce(j.args ->> q.partition_by, '') AS part, j.priority, j.scheduled_at
+          SELECT j.id, left(coalesce(j.args ->> q.partition_by, ''), 500) AS part, j.priority, j.scheduled_at
           FROM q
           CROSS JOIN LATERAL (
             SELECT id, args, priority, scheduled_at
@@ -110,7 +110,8 @@ async def claim_limited(
               state = 'available' AND queue = $1 AND attempt < max_attempts
               AND (
                 q.partition_by IS NULL
-                OR coalesce(args ->> q.partition_by, '') <> ALL (ARRAY(SELECT part FROM known WHERE room <= 0))
+                OR left(coalesce(args ->> q.partition_by, ''), 500)
+                  <> ALL (ARRAY(SELECT part FROM known WHERE room <= 0))
               )
             ORDER BY priority, scheduled_at, id
             LIMIT CASE

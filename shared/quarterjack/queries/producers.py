@@ -67,14 +67,25 @@ async def beat(
 ) -> dict[UUID, Asked]:
     """Show the producers as alive, to us and to Oban's tools; what is asked of those that are not condemned.
 
-    It looks for waiting jobs as well, in the order of their index, whatever the planner knows of their number.
+    It looks for waiting jobs as well, in the order of their index, whatever the planner knows of their number; and
+    before it holds a row, lest a beat that is cut off while it looks keeps the next one waiting.
     It waits for no standby: one that stalls would make every worker look dead.
     """
     records = await db.fetch(
         """
         WITH settings AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
-        mine AS (
-          SELECT m.*
+        mine AS MATERIALIZED (
+          SELECT
+            m.*,
+            EXISTS (
+              SELECT FROM (
+                SELECT
+                FROM oban_jobs
+                WHERE state = 'available' AND queue = m.queue AND attempt < max_attempts
+                ORDER BY priority, scheduled_at, id
+                OFFSET 0
+              ) AS ready
+            ) AS waiting
           FROM
             settings,
             unnest($1::uuid[], $2::text[], $3::integer[], $4::integer[], $5::boolean[], $6::text[])
@@ -89,8 +100,8 @@ async def beat(
             running = m.running,
             paused = m.paused
           FROM mine AS m
-          WHERE p.uuid = m.uuid AND p.state <> 'dead'
-          RETURNING p.uuid, p.queue, p.started_at
+          WHERE p.uuid = m.uuid AND p.state <> 'dead' AND (SELECT count(*) FROM mine) >= 0
+          RETURNING p.uuid, p.queue, p.started_at, m.waiting
         ),
         shown AS (
           INSERT INTO oban_producers (uuid, name, node, queue, meta, started_at, updated_at)
@@ -100,17 +111,7 @@ async def beat(
           JOIN mine AS m USING (uuid)
           ON CONFLICT (uuid) DO UPDATE SET meta = excluded.meta, updated_at = excluded.updated_at
         )
-        SELECT
-          q.uuid, q.paused, q.stopped, q.local_limit, q.limited,
-          EXISTS (
-            SELECT FROM (
-              SELECT
-              FROM oban_jobs
-              WHERE state = 'available' AND queue = alive.queue AND attempt < max_attempts
-              ORDER BY priority, scheduled_at, id
-              OFFSET 0
-            ) AS ready
-          ) AS waiting
+        SELECT q.uuid, q.paused, q.stopped, q.local_limit, q.limited, alive.waiting
         FROM alive
         JOIN qj_asked AS q USING (uuid)
         """,
@@ -130,7 +131,7 @@ async def beat(
     return _asked(records)
 
 
-async def stay(db: Database, *, uuids: Sequence[UUID]) -> dict[UUID, Asked]:
+async def stay(db: Database, *, uuids: Sequence[UUID], draining: bool) -> dict[UUID, Asked]:
     """Show the producers as alive as `beat` does, but without a look at the jobs, whose table somebody may have locked.
 
     Jobs may wait, it says.
@@ -140,7 +141,7 @@ async def stay(db: Database, *, uuids: Sequence[UUID]) -> dict[UUID, Asked]:
         WITH settings AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
         alive AS (
           UPDATE qj_producers AS p
-          SET heartbeat_at = clock_timestamp()
+          SET heartbeat_at = clock_timestamp(), state = CASE WHEN $2 THEN 'draining' ELSE 'running' END
           FROM settings
           WHERE p.uuid = ANY ($1::uuid[]) AND p.state <> 'dead'
           RETURNING p.uuid
@@ -156,6 +157,7 @@ async def stay(db: Database, *, uuids: Sequence[UUID]) -> dict[UUID, Asked]:
         JOIN qj_asked AS q USING (uuid)
         """,
         list(uuids),
+        draining,
     )
     return _asked(records)
 
