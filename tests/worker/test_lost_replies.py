@@ -9,7 +9,7 @@ from tests.processes import cluster
 from tests.proxy import proxied
 from tests.waiting import until
 
-JOBS = 300
+JOBS = 1_500
 
 
 async def test_claims_and_acks_survive_lost_replies(database: TestDatabase) -> None:
@@ -18,7 +18,7 @@ async def test_claims_and_acks_survive_lost_replies(database: TestDatabase) -> N
         async with cluster(behind) as running:
             await running.worker(import_="tests.jobs", queues="default=5")
             await until(lambda: database.pool.fetchval("SELECT count(*) FROM oban_producers"))
-            proxy.cut_after = 13
+            proxy.cut_after = 31
             await quarterjack.enqueue_many(
                 database.pool, [NewJob(worker="in_thread", args={"n": n}) for n in range(JOBS)]
             )
@@ -48,7 +48,7 @@ async def test_children_are_enqueued_once_through_lost_replies(database: TestDat
         async with cluster(behind) as running:
             await running.worker(import_="tests.handlers", queues="default=5")
             await until(lambda: database.pool.fetchval("SELECT count(*) FROM oban_producers"))
-            proxy.cut_after = 13
+            proxy.cut_after = 31
             await quarterjack.enqueue_many(
                 database.pool, [NewJob(worker="fan_out", args={"n": n}) for n in range(JOBS)]
             )
