@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import quarterjack
 from quarterjack import channels
 from quarterjack.queries import limits
 from quarterjack.queries.limits import Claimed
@@ -20,6 +21,7 @@ from quarterjack_worker.oban_web import ObanWeb
 from quarterjack_worker.queues import Queues
 from tests.conftest import TestDatabase
 from tests.waiting import until
+from tests.worker.holding import ran
 from tests.worker.test_claims import producer
 
 
@@ -90,6 +92,25 @@ async def test_a_worker_whose_claims_fail_is_not_ready(
         assert engine.unready() == "it has not looked for jobs yet"
         assert engine.lost_claims.doubtful.is_set()
         claiming.cancel()
+
+
+async def test_jobs_of_a_late_answer_are_not_begun(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quarterjack_worker.engine.LATE", -1.0)
+    ran.clear()
+    await quarterjack.enqueue(database.pool, "noted", {"n": 1})
+    with ThreadPoolExecutor(1) as threads:
+        engine = await engine_of(database, threads)
+        claiming = asyncio.create_task(engine.claim_all(asyncio.Event()))
+        await until(lambda: database.pool.fetchval("SELECT attempt = 1 FROM oban_jobs"))
+        await engine.lost_claims.doubtful.wait()
+        claiming.cancel()
+
+        await engine.lost_claims.look()
+
+    assert ran == []
+    assert await database.pool.fetchval("SELECT state = 'available' FROM oban_jobs")
 
 
 async def _has(found: list[int], many: int) -> bool:
