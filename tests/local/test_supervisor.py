@@ -24,10 +24,10 @@ from tests.waiting import until
 OBEDIENT = "import signal, time; print('here', flush=True); signal.pause()"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {OBEDIENT}"
 SUPERVISOR = """
-import asyncio, os, sys
+import asyncio, functools, os, sys
 from quarterjack_local.supervisor import Service
 child = Service(role="worker", name="child", command=sys.argv[1:], env=os.environ)
-asyncio.run(child.run(print, lambda: print(child.pid, flush=True)))
+asyncio.run(child.run(functools.partial(print, flush=True), lambda: print(child.pid, flush=True)))
 """
 
 
