@@ -59,7 +59,6 @@ class Attempts:
         self._web = web
         self._ended = ended
         self._held: dict[Key, Context] = {}
-        self._waiting: dict[str, deque[Context]] = {queue.name: deque() for queue in queues}
         self._going_back: set[asyncio.Task[None]] = set()
         self._beginning = self._watched = False
         self.doubtful = asyncio.Event()
@@ -78,11 +77,9 @@ class Attempts:
         for job in jobs:
             context = self._runner.begin(job)
             self._held[context.claim.key] = context
-            self._waiting[job.queue].append(context)
+            self._queues[job.queue].waiting.append(context)
             if self._telemetry.on:
                 self._trace_claim(job, claimed_from)
-        for queue in self._queues:
-            queue.waiting = len(self._waiting[queue.name])
         if not self._beginning:
             self._begin_some()
         self._watch()
@@ -119,8 +116,9 @@ class Attempts:
         context.kill()
         context.interrupt()
         if context.task is None:  # it begins only to end: its handler will not run
-            self._waiting[context.job.queue].remove(context)
-            self._begin(self._queues[context.job.queue], context)
+            queue = self._queues[context.job.queue]
+            queue.waiting.remove(context)
+            self._begin(queue, context)
 
     async def drain(self, grace: float) -> None:
         """Wait for what runs, cancel the rest after `grace` seconds, and give it back unharmed."""
@@ -142,14 +140,13 @@ class Attempts:
         left = SLICE
         for queue in self._queues:
             while left and queue.ready:
-                self._begin(queue, self._waiting[queue.name].popleft())
+                self._begin(queue, queue.waiting.popleft())
                 left -= 1
         self._beginning = not left
         if self._beginning:
             asyncio.get_running_loop().call_soon(self._begin_some)
 
     def _begin(self, queue: Queue, context: Context) -> None:
-        queue.waiting -= 1
         queue.running += 1
         context.task = asyncio.get_running_loop().create_task(self._run(queue, context))
 
@@ -158,7 +155,7 @@ class Attempts:
         if self._watched or not any(queue.waiting for queue in self._queues):
             return
         self._watched = True
-        seen = {context.claim.key for each in self._waiting.values() for context in each}
+        seen = {context.claim.key for queue in self._queues for context in queue.waiting}
         asyncio.get_running_loop().call_later(PATIENCE, self._give_up, seen)
 
     def _give_up(self, seen: Set[Key]) -> None:
@@ -172,13 +169,11 @@ class Attempts:
         """Give those of them that wait back unharmed; if that fails, they are claims whose reply was lost."""
         late: list[Context] = []
         for queue in queues:
-            waiting, kept = self._waiting[queue.name], deque[Context]()
-            for context in waiting:
-                (late if context.claim.key in keys else kept).append(context)
-            if len(kept) < len(waiting):
-                self._waiting[queue.name] = kept
-                queue.waiting = len(kept)
+            gone = [context for context in queue.waiting if context.claim.key in keys]
+            if gone:
+                queue.waiting = deque(each for each in queue.waiting if each.claim.key not in keys)
                 queue.slow_down()
+                late += gone
         if late:
             log.debug("giving %d jobs back that waited for others to end", len(late))
             for context in late:
@@ -211,7 +206,7 @@ class Attempts:
             self._held.pop(context.claim.key, None)
             queue.ended((time.monotonic_ns() - began) / 1e9)
             if not self._beginning and queue.ready:
-                self._begin(queue, self._waiting[queue.name].popleft())
+                self._begin(queue, queue.waiting.popleft())
             self._ended(queue)
 
     async def _let_go(self, context: Context) -> None:

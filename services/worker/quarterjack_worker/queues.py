@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from quarterjack.oban_web import NAME
 from quarterjack.queries.claims import Want
 from quarterjack.queries.producers import Asked, Producing
 from quarterjack.queries.queues import ALL, Change
+from quarterjack_worker.handlers.context import Context
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class Queue:
     limit: int
     own_limit: int
     running: int = 0
-    waiting: int = 0
+    waiting: deque[Context] = field(default_factory=deque)
     took: float = 60.0
     ahead: int = 0
     paused: bool = False
@@ -58,7 +60,7 @@ class Queue:
     def free(self) -> int:
         if self.resting:
             return 0
-        return max(0, self.limit + self.ahead - self.running - self.waiting)
+        return max(0, self.limit + self.ahead - self.running - len(self.waiting))
 
     @property
     def roomy(self) -> bool:
@@ -68,7 +70,7 @@ class Queue:
     @property
     def ready(self) -> bool:
         """True while a waiting job may begin."""
-        return self.waiting > 0 and self.running < self.limit and not self.resting
+        return bool(self.waiting) and self.running < self.limit and not self.resting
 
     @property
     def demand(self) -> int:
