@@ -2,8 +2,9 @@
 
 Fence: id, attempt, attempted_at and producer must be those of the claim, and the job must still be
 executing. So a worker that was taken for dead can never overwrite, and repeating an ack changes nothing.
-The state is compared as text, so that the planner looks rows up by their ids: by the statistics nothing is ever
-executing, and an index on the state looks free, but it is full of what has just ended.
+Two things make the planner look rows up by their ids. The state is compared as text: by the statistics nothing is ever
+executing, and an index on the state looks free, but it is full of what has just ended. And the arrays are subqueries,
+so that their lengths are not seen: for a batch of hundreds it would read a table of some ten thousand rows whole.
 """
 
 import json
@@ -45,8 +46,9 @@ async def complete(db: Database, claims: Sequence[Claim]) -> set[int]:
           state = 'completed', completed_at = timezone('UTC', clock_timestamp()), cancelled_at = NULL,
           discarded_at = NULL
         FROM
-          unnest($1::bigint[], $2::integer[], $3::timestamptz[], $4::text[])
-            AS c (id, attempt, attempted_at, producer)
+          unnest(
+            (SELECT $1::bigint[]), (SELECT $2::integer[]), (SELECT $3::timestamptz[]), (SELECT $4::text[])
+          ) AS c (id, attempt, attempted_at, producer)
         WHERE
           j.id = c.id
           AND j.state::text = 'executing'
@@ -99,8 +101,9 @@ async def ack(db: Database, acks: Sequence[Ack]) -> set[int]:
           END
         FROM
           unnest(
-            $1::bigint[], $2::integer[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::float8[],
-            $8::boolean[], $9::text[]
+            (SELECT $1::bigint[]), (SELECT $2::integer[]), (SELECT $3::timestamptz[]), (SELECT $4::text[]),
+            (SELECT $5::text[]), (SELECT $6::text[]), (SELECT $7::float8[]), (SELECT $8::boolean[]),
+            (SELECT $9::text[])
           ) AS a (id, attempt, attempted_at, producer, state, error, delay, snoozed, meta)
         WHERE
           j.id = a.id
@@ -129,7 +132,10 @@ async def landed(db: Database, acks: Sequence[Ack]) -> set[int]:
         """
         SELECT j.id
         FROM oban_jobs AS j
-        JOIN unnest($1::bigint[], $2::timestamptz[], $3::text[]) AS a (id, attempted_at, state) ON a.id = j.id
+        JOIN
+          unnest((SELECT $1::bigint[]), (SELECT $2::timestamptz[]), (SELECT $3::text[]))
+            AS a (id, attempted_at, state)
+          ON a.id = j.id
         WHERE j.attempted_at = timezone('UTC', a.attempted_at) AND j.state::text = a.state
         """,
         [each.claim.id for each in acks],

@@ -156,16 +156,18 @@ async def held_by(db: Database, *, producers: Sequence[UUID]) -> list[tuple[Clai
 
 
 async def release(db: Database, *, claims: Sequence[Claim]) -> list[str]:
-    """Give claims back as if they had never been made; the queues to ring."""
+    """Give claims back as if they had never been made; the queues to ring. It looks them up as acks do."""
     records = await db.fetch(
         """
         UPDATE oban_jobs AS j
         SET state = 'available', attempt = j.attempt - 1
-        FROM unnest($1::bigint[], $2::integer[], $3::timestamptz[], $4::text[])
-          AS c (id, attempt, attempted_at, producer)
+        FROM
+          unnest(
+            (SELECT $1::bigint[]), (SELECT $2::integer[]), (SELECT $3::timestamptz[]), (SELECT $4::text[])
+          ) AS c (id, attempt, attempted_at, producer)
         WHERE
           j.id = c.id
-          AND j.state = 'executing'
+          AND j.state::text = 'executing'
           AND j.attempt = c.attempt
           AND j.attempted_at = timezone('UTC', c.attempted_at)
           AND j.attempted_by[2] = c.producer

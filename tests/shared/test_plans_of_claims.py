@@ -1,0 +1,96 @@
+"""What a worker asks for each batch must look at no more rows than the batch has, whatever the planner believes."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from quarterjack.queries import acks, claims
+from quarterjack.queries.acks import Ack
+from quarterjack.queries.claims import Want
+from tests.conftest import TestDatabase
+
+BATCH = 500
+A_FEW = 15
+"""How many nodes of a plan may each pass a row of the batch on."""
+FILL = """
+INSERT INTO oban_jobs (worker, state) SELECT 'w', state::oban_job_state
+FROM generate_series(1, $1::integer / 2) AS n, (VALUES ('available'), ('completed')) AS s (state)
+"""
+PRODUCER = """
+INSERT INTO qj_producers (uuid, name, node, pid, version, queue, local_limit)
+VALUES ($1, 'Oban', 'n', 1, '1', 'default', 1000)
+"""
+
+
+class Explaining:
+    """A connection that counts, for each statement it is given, the rows that its plan looked at."""
+
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self.looked_at: list[int] = []
+        self._connection = connection
+
+    async def fetch(self, statement: str, *arguments: object) -> list[Any]:
+        db = self._connection
+        await db.execute(f"PREPARE asked AS {statement}")
+        types = await db.fetchval(
+            "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = 'asked'"
+        )
+        literals = [
+            await db.fetchval(f"SELECT quote_nullable(($1::{type})::text)", argument)
+            for type, argument in zip(types, arguments, strict=True)
+        ]
+        text = await db.fetchval(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked ({', '.join(literals)})"
+        )
+        await db.execute("DEALLOCATE asked")
+        [explained] = json.loads(text) if isinstance(text, str) else text
+        self.looked_at.append(sum(map(_looked_at, _nodes(explained["Plan"]))))
+        return []
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from _nodes(below)
+
+
+def _looked_at(node: dict[str, Any]) -> int:
+    left = sum(count for name, count in node.items() if name.startswith("Rows Removed"))
+    return int((node["Actual Rows"] + left) * node["Actual Loops"])
+
+
+@pytest.mark.parametrize("plans", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize("analysed", [True, False])
+@pytest.mark.parametrize("rows", [20_000, 100_000])
+async def test_a_batch_looks_at_a_few_rows_for_each_of_its_own(
+    database: TestDatabase, rows: int, analysed: bool, plans: str
+) -> None:
+    want = Want(queue="default", producer=uuid4(), demand=BATCH)
+    async with database.pool.acquire() as db:
+        await db.execute("ALTER TABLE oban_jobs SET (autovacuum_enabled = false)")
+        await db.execute(FILL, rows)
+        await db.execute(PRODUCER, want.producer)
+        if analysed:
+            await db.execute("ANALYZE oban_jobs")
+        await db.execute(f"SET plan_cache_mode = {plans}")
+        explaining = Explaining(db)
+
+        await claims.claim(explaining, wants=[want], node="n", nonce="1")
+        held = [claim for claim, _ in await claims.held_by(db, producers=[want.producer])]
+        await claims.held_by(explaining, producers=[want.producer])
+        completed, acked, released = held[:200], held[200:400], held[400:]
+        outcomes = [Ack(claim=claim, state="retryable", error="e", delay=60.0) for claim in acked]
+        await acks.complete(explaining, completed)
+        await acks.ack(explaining, outcomes)
+        await acks.landed(explaining, outcomes)
+        await claims.release(explaining, claims=released)
+
+        counted = await db.fetch("SELECT state::text, count(*) FROM oban_jobs GROUP BY state")
+    assert dict(counted) == {
+        "available": rows // 2 - 400, "completed": rows // 2 + 200, "retryable": 200
+    }  # fmt: skip
+    assert all(each <= A_FEW * BATCH for each in explaining.looked_at), explaining.looked_at
