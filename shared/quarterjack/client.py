@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -134,7 +133,7 @@ async def _insert_rows(
     if len(plain) == len(new):
         many = len(rows) >= MANY and not any(row["tags"] for row in rows)
         insert = jobs.copy if many else jobs.insert
-        return [Enqueued(id=id) for id in await insert(connection, rows, rings_itself=rings_itself)]
+        return list(map(Enqueued, await insert(connection, rows, rings_itself=rings_itself)))
     results: dict[int, Enqueued] = {}
     if plain:
         ids = await jobs.insert(
@@ -148,7 +147,7 @@ async def _insert_rows(
     results |= dict(zip(unique, outcomes, strict=True))
     replaced = await _replace(connection, new, rows, results)
     return [
-        replace(results[index], replaced=True) if index in replaced else results[index]
+        results[index]._replace(replaced=True) if index in replaced else results[index]
         for index in range(len(new))
     ]
 

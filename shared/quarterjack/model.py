@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 
@@ -58,8 +58,7 @@ class Job:
     discarded_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enqueued:
+class Enqueued(NamedTuple):
     """What became of an insert: the new job's id, or the id of the job it conflicts with, and if that was replaced."""
 
     id: int | None

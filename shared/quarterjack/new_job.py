@@ -22,12 +22,13 @@ OURS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class NewJob:
     """A job to enqueue; any `scheduled_at`, even a past one, makes it `scheduled` as in Oban.
 
     It waits, `suspended`, until the jobs of the ids in `after` have completed. If one of them is cancelled, discarded
-    or deleted instead, it is cancelled, unless `even_if` names that.
+    or deleted instead, it is cancelled, unless `even_if` names that. It is checked when it is made: for another, use
+    `dataclasses.replace`.
     """
 
     worker: str
@@ -59,7 +60,7 @@ class NewJob:
         if self.scheduled_at is not None:
             _check_time(self.scheduled_at)
         if self.after != () or self.even_if != ():
-            object.__setattr__(self, "after", read_after(self.after, self.even_if))
+            self.after = read_after(self.after, self.even_if)
         if self.after and self.unique is not None:
             raise JobInvalid(
                 "a unique job cannot wait for others, since it may turn out to be one that exists: "

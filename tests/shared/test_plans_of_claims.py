@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
+from quarterjack.database import Connection
 from quarterjack.queries import acks, claims
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Want
@@ -29,7 +29,7 @@ VALUES ($1, 'Oban', 'n', 1, '1', 'default', 1000)
 class Explaining:
     """A connection that counts, for each statement it is given, the rows that its plan looked at."""
 
-    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    def __init__(self, connection: Connection) -> None:
         self.looked_at: list[int] = []
         self._connection = connection
 
@@ -77,7 +77,7 @@ async def test_a_batch_looks_at_a_few_rows_for_each_of_its_own(
         if analysed:
             await db.execute("ANALYZE oban_jobs")
         await db.execute(f"SET plan_cache_mode = {plans}")
-        explaining = Explaining(db)
+        explaining: Any = Explaining(db)
 
         await claims.claim(explaining, wants=[want], node="n", nonce="1")
         held = [claim for claim, _ in await claims.held_by(db, producers=[want.producer])]
@@ -89,7 +89,7 @@ async def test_a_batch_looks_at_a_few_rows_for_each_of_its_own(
         await acks.landed(explaining, outcomes)
         await claims.release(explaining, claims=released)
 
-        counted = await db.fetch("SELECT state::text, count(*) FROM oban_jobs GROUP BY state")
+        counted: Any = await db.fetch("SELECT state::text, count(*) FROM oban_jobs GROUP BY state")
     assert dict(counted) == {
         "available": rows // 2 - 400, "completed": rows // 2 + 200, "retryable": 200
     }  # fmt: skip
