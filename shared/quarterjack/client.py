@@ -14,7 +14,7 @@ from quarterjack.encoding import encode_object
 from quarterjack.following import NO_TIES, Ties, look, tie
 from quarterjack.model import Enqueued
 from quarterjack.new_job import NewJob, row_of
-from quarterjack.queries import jobs, replacing
+from quarterjack.queries import inserts, jobs, replacing
 from quarterjack.queries.replacing import Replacement
 from quarterjack.unique import Unique
 
@@ -130,18 +130,20 @@ async def _insert_rows(
     rings_itself: bool,
 ) -> list[Enqueued]:
     plain = [index for index, job in enumerate(new) if job.unique is None]
+    if plain and len(new) == 1:
+        return [Enqueued(await inserts.insert_one(connection, rows[0], rings_itself=rings_itself))]
     if len(plain) == len(new):
         many = len(rows) >= MANY and not any(row["tags"] for row in rows)
-        insert = jobs.copy if many else jobs.insert
+        insert = inserts.copy if many else inserts.insert
         return list(map(Enqueued, await insert(connection, rows, rings_itself=rings_itself)))
     results: dict[int, Enqueued] = {}
     if plain:
-        ids = await jobs.insert(
+        ids = await inserts.insert(
             connection, [rows[index] for index in plain], rings_itself=rings_itself
         )
         results |= {index: Enqueued(id=id) for index, id in zip(plain, ids, strict=True)}
     unique = [index for index, job in enumerate(new) if job.unique is not None]
-    outcomes = await jobs.insert_unique(
+    outcomes = await inserts.insert_unique(
         connection, [rows[index] for index in unique], rings_itself=rings_itself
     )
     results |= dict(zip(unique, outcomes, strict=True))

@@ -78,7 +78,9 @@ async def test_many_jobs_keep_their_order(database: TestDatabase) -> None:
     assert [row["args"]["n"] for row in stored] == list(range(500))
 
 
-@pytest.mark.parametrize("way", ["client", "client_in_transaction", "psql", "copy"])
+@pytest.mark.parametrize(
+    "way", ["client", "client_with_one", "client_in_transaction", "psql", "copy"]
+)
 async def test_each_kind_of_insert_rings_once(database: TestDatabase, way: str) -> None:
     heard: asyncio.Queue[str] = asyncio.Queue()
     ear = await asyncpg.connect(database.url)
@@ -87,6 +89,8 @@ async def test_each_kind_of_insert_rings_once(database: TestDatabase, way: str) 
     async with database.pool.acquire() as connection:
         if way == "client":
             await quarterjack.enqueue_many(connection, [NewJob(worker="w", queue="q")] * 3)
+        elif way == "client_with_one":
+            await quarterjack.enqueue(connection, "w", queue="q")
         elif way == "client_in_transaction":
             async with connection.transaction():
                 await quarterjack.enqueue(connection, "w", queue="q")
