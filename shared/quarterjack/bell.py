@@ -11,6 +11,9 @@ from collections.abc import Set
 from quarterjack.database import Connection, Pool
 from quarterjack.queries import jobs
 
+PAUSE = 0.001
+"""For so many seconds one waits who finds another ringing, so as to ring for more of them."""
+
 
 class _Bell:
     def __init__(self) -> None:
@@ -31,6 +34,8 @@ async def ring(pool: Pool, connection: Connection, queues: Set[str]) -> None:
         return
     bell.awaited = True
     try:
+        if bell.turn.locked():
+            await asyncio.sleep(PAUSE)
         await bell.turn.acquire()
     finally:
         bell.awaited = False
