@@ -87,6 +87,49 @@ async def test_f35_a_long_job_of_a_live_worker_is_never_rescued(
         assert [tuple(row) for row in rows] == [(1, 4)]
 
 
+async def test_f35_a_worker_whose_interpreter_is_held_keeps_its_jobs(
+    database: TestDatabase, tmp_path: Path, seed: int
+) -> None:
+    """No thread of the process has a turn, but its supervisor sees that it works."""
+    async with crew(database, tmp_path, seed=seed) as all:
+        worker = await all.hire("worker-1")
+        async with all.load():
+            ids = await all.enqueue("wait", 3, seconds=12)
+            ids += await all.enqueue("hold_interpreter", seconds=10)
+            await all.finished(within=60)
+        assert await said(worker, "a job holds the interpreter of the worker process of worker-1")
+        assert await said(worker, "the worker process of worker-1 goes on after")
+        await all.verify()
+        rows = await database.pool.fetch(ATTEMPTS, ids)
+        assert [tuple(row) for row in rows] == [(1, 4)]
+        assert not await database.pool.fetch("SELECT FROM fault_deaths")
+
+
+@pytest.mark.parametrize("how", ["stopped", "idle"])
+async def test_f35_a_process_that_does_not_work_keeps_no_jobs(
+    database: TestDatabase, tmp_path: Path, seed: int, how: str
+) -> None:
+    """Its supervisor lives on, but does not stand in for one that is stopped, or waits with the interpreter held."""
+    async with crew(database, tmp_path, seed=seed) as all:
+        victim = await all.hire("victim")
+        held = await all.held(10)
+        begin, child = await all.field.ask(EPOCH), child_of(victim)
+        if how == "stopped":
+            os.kill(child, signal.SIGSTOP)
+        else:
+            await all.enqueue("hold_interpreter_idly", max_attempts=1, seconds=12)
+        await all.hire("other", limit=40)
+        took = await _until_all(all.field, held, "executing", begin)
+        all.open()
+        await until(partial(all.field.ask, ENDED, held))
+        if how == "stopped":
+            os.kill(child, signal.SIGCONT)
+        await until(partial(said, victim, "starting again"), within=20)
+        assert not await said(victim, "holds the interpreter")
+        await all.verify()
+    assert max(took) < 7.0, took
+
+
 async def test_f36_what_was_stopped_for_too_long_is_fenced(
     database: TestDatabase, tmp_path: Path, seed: int
 ) -> None:

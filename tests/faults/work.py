@@ -5,10 +5,13 @@ and a line stands once the attempt goes on.
 """
 
 import asyncio
+import ctypes
 import functools
+import itertools
 import json
 import os
 import time
+from collections import deque
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 from quarterjack_worker import Context, Snooze, job, middleware
 from quarterjack_worker.handlers.middleware import Next
 
+SPINS = 10_000_000
 EFFECTS = Path(os.environ.get("FAULT_EFFECTS", os.devnull))
 
 
@@ -81,6 +85,24 @@ def wait_in_thread(args: Work) -> None:
 async def block(args: Work) -> None:
     """Let no other job of the process have a turn."""
     time.sleep(args.seconds)  # noqa: ASYNC251 - that is the point
+
+
+@job("hold_interpreter")
+def hold_interpreter(args: Work) -> None:
+    """Let no other thread of the process have a turn, and use the CPU for so long."""
+    begin = time.thread_time()
+    _spin(SPINS)
+    _spin(int(SPINS * args.seconds / (time.thread_time() - begin)))
+
+
+def _spin(times: int) -> None:
+    deque(itertools.repeat(None, times), maxlen=0)
+
+
+@job("hold_interpreter_idly")
+def hold_interpreter_idly(args: Work) -> None:
+    """Let no other thread of the process have a turn, and use no CPU."""
+    ctypes.PyDLL(None).sleep(int(args.seconds))
 
 
 @job("hold", recorded=True)

@@ -1,5 +1,10 @@
 """A worker shows that it lives, whatever becomes of the jobs' table."""
 
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from quarterjack.queries.producers import Producing
 from quarterjack_worker.heartbeat import Heartbeat
 from tests.conftest import TestDatabase
@@ -9,17 +14,45 @@ from tests.worker.test_claims import producer
 SILENCE = "SELECT clock_timestamp() - heartbeat_at < $1::text::interval FROM qj_producers"
 
 
-async def test_a_lock_on_the_jobs_table_makes_no_worker_look_dead(database: TestDatabase) -> None:
-    uuid = await producer(database)
-    mine = [Producing(uuid=uuid, queue="default", limit=1, running=0, paused=False)]
+@asynccontextmanager
+async def beating(database: TestDatabase, *, lock: str) -> AsyncIterator[asyncio.StreamReader]:
+    """Beat for a long silent producer while somebody holds the lock; the turns that are shown, until it ends."""
+    mine = [
+        Producing(uuid=await producer(database), queue="default", limit=1, running=0, paused=False)
+    ]
+    turns, (reader, writer) = asyncio.StreamReader(), os.pipe()
     heartbeat = Heartbeat(
-        database.address, "n", lambda: mine, asked=lambda *_: None, condemned=lambda: None
+        database.address,
+        "n",
+        lambda: mine,
+        asked=lambda *_: None,
+        condemned=lambda: None,
+        turns=writer,
+    )
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(turns), os.fdopen(reader, "rb")
     )
     async with database.pool.acquire() as other, other.transaction():
-        await other.execute("LOCK oban_jobs")
         await database.pool.execute("UPDATE qj_producers SET heartbeat_at = 'epoch'")
+        await other.execute(lock)
         heartbeat.start()
         try:
-            await until(lambda: database.pool.fetchval(SILENCE, "2 s"), within=5)
+            yield turns
         finally:
             await heartbeat.stop()
+            async with asyncio.timeout(5):
+                await turns.read()
+            transport.close()
+
+
+async def test_a_lock_on_the_jobs_table_makes_no_worker_look_dead(database: TestDatabase) -> None:
+    async with beating(database, lock="LOCK oban_jobs"):
+        await until(lambda: database.pool.fetchval(SILENCE, "2 s"), within=5)
+
+
+async def test_turns_are_shown_while_no_beat_is_answered(
+    database: TestDatabase,
+) -> None:
+    """Whoever stands in for a heartbeat without turns does not stand in for a database that refuses beats."""
+    async with beating(database, lock="LOCK qj_producers") as turns, asyncio.timeout(5):
+        await turns.readexactly(6)

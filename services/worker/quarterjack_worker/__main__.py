@@ -36,7 +36,7 @@ def main() -> None:
     life = os.environ.get(supervisor.LIFE)
     if life is None:
         sys.exit(supervisor.supervise(chosen, sys.argv[1:], node_name()))
-    _work(chosen, UUID(life), int(os.environ[supervisor.READY]))
+    _work(chosen, UUID(life), int(os.environ[supervisor.TURNS]))
 
 
 def _work(chosen: settings.Settings, life: UUID, ready: int) -> None:

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from asyncpg import Connection, Record
@@ -25,6 +26,7 @@ BEAT = 1.0
 PATIENCE = 2.0
 LOOK_AGAIN = 30.0
 WATCH_EVERY = 1.0
+TURN_EVERY = 0.5
 
 
 class HeartbeatEnded(QuarterjackError):
@@ -38,7 +40,8 @@ class Heartbeat:
     worker look dead, and of the looks that wait for it, which go on in the server, there are few.
 
     Called in the thread: `asked` with what is asked of each and when that was read, `condemned` if one was declared
-    dead.
+    dead. It shows its turns to the supervisor on the descriptor `turns`, whether or not beats are answered, and closes
+    that when it ends.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Heartbeat:
         *,
         asked: Callable[[Mapping[UUID, Asked], float], object],
         condemned: Callable[[], object],
+        turns: int,
     ) -> None:
         self.draining = False
         self._address = address
@@ -56,6 +60,7 @@ class Heartbeat:
         self._producing = producing
         self._asked = asked
         self._condemned = condemned
+        self._turns = turns
         self._parent = os.getppid()
         self._answered_at = -math.inf
         self._stopping = threading.Event()
@@ -86,8 +91,23 @@ class Heartbeat:
             asyncio.run(self._run())
         except Exception:
             log.exception("the heartbeat failed")
+        finally:
+            os.close(self._turns)
 
     async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            showing = group.create_task(self._show_turns())
+            await self._beat_on()
+            showing.cancel()
+
+    async def _show_turns(self) -> None:
+        """Until cancelled; it never waits for a supervisor that does not read."""
+        while True:
+            with suppress(OSError):
+                os.write(self._turns, b".")
+            await asyncio.sleep(TURN_EVERY)
+
+    async def _beat_on(self) -> None:
         connection: Connection[Record] | None = None
         reachable, look_from = True, -math.inf
         while not self._stopping.is_set():

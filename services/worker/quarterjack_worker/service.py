@@ -45,8 +45,8 @@ BLOCKED_AFTER = 300.0
 """Seconds after which a handler that blocks the event loop is not waited for: /live says that this is no life."""
 
 
-async def serve(settings: Settings, life: UUID, ready: int) -> int:
-    """Serve until SIGTERM; says on the descriptor `ready` that it has begun. Waits for the database."""
+async def serve(settings: Settings, life: UUID, turns: int) -> int:
+    """Serve until SIGTERM; shows on the descriptor `turns` that it has begun, and lives. Waits for the database."""
     import_jobs(settings.modules)
     address, node, place = from_environment(), node_name(), health.from_environment()
     name = f"quarterjack-worker {node}"
@@ -95,6 +95,7 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
             queues.producing,
             asked=lambda asked, at: loop.call_soon_threadsafe(follow, asked, at),
             condemned=lambda: loop.call_soon_threadsafe(give_up),
+            turns=turns,
         )
 
         def heard(channel: str, message: dict[str, Any]) -> None:
@@ -116,7 +117,6 @@ async def serve(settings: Settings, life: UUID, ready: int) -> int:
             "it is stopping" if stopping.is_set() else heartbeat.unready() or engine.unready()
         )
         answers.measures = partial(measure, queues, acker, loop_watch)
-        os.write(ready, b"+")
         log.info("worker %s started: %s", node, settings.queue_words())
         async with asyncio.TaskGroup() as group:
             beside = [

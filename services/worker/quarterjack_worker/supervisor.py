@@ -1,7 +1,7 @@
 """The parent of a worker process: it sees a death at once, says it with the jobs, and starts another life.
 
 It imports no job and needs no database while all is well. A handler that takes the process down costs a
-second, not the 5 s after which a silent worker counts as dead.
+second, not the 5 s after which a silent worker counts as dead; one that holds the interpreter costs no job.
 """
 
 import asyncio
@@ -16,10 +16,11 @@ from uuid import UUID, uuid4
 
 from quarterjack_worker import deaths
 from quarterjack_worker.settings import CONDEMNED, Settings
+from quarterjack_worker.stand_in import LONGEST, StandIn
 
 log = logging.getLogger(__name__)
 
-LIFE, READY = "QUARTERJACK_WORKER_LIFE", "QUARTERJACK_WORKER_READY"
+LIFE, TURNS = "QUARTERJACK_WORKER_LIFE", "QUARTERJACK_WORKER_TURNS"
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 STEADY_AFTER = 30.0
 TRIES = 20
@@ -34,12 +35,20 @@ def supervise(settings: Settings, arguments: Sequence[str], node: str) -> int:
 
 
 class Supervisor:
-    """Starts lives of the worker process, one after the other."""
+    """Starts lives of the worker process, one after the other; none may hold its interpreter for `longest` seconds."""
 
-    def __init__(self, settings: Settings, arguments: Sequence[str], node: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        arguments: Sequence[str],
+        node: str,
+        *,
+        longest: float = LONGEST,
+    ) -> None:
         self._settings = settings
         self._command = [sys.executable, "-m", "quarterjack_worker", *arguments]
         self._node = node
+        self._longest = longest
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = False
 
@@ -53,38 +62,52 @@ class Supervisor:
         delay = FIRST_DELAY
         while not self._stopping:
             began, life = time.monotonic(), uuid4()
-            code, started = self._live(life)
-            if not started:
+            code, how = self._live(life)
+            if how is None:
                 return 0 if self._stopping else code
-            asyncio.run(settle(self._settings, life, self._obituary(code) if code else None))
+            obituary = f"the worker process of {self._node} {how}"
+            asyncio.run(settle(self._settings, life, obituary if code else None))
             if code == 0:
                 return 0
             delay = FIRST_DELAY if time.monotonic() - began > STEADY_AFTER else delay
             if not self._stopping:
-                log.error("%s; starting again in %.1f s", self._obituary(code), delay)
+                log.error("%s; starting again in %.1f s", obituary, delay)
                 time.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
         return 0
 
-    def _live(self, life: UUID) -> tuple[int, bool]:
+    def _live(self, life: UUID) -> tuple[int, str | None]:
+        """Give the exit code and how the process ended; None for one that had not begun."""
         reader, writer = os.pipe()
+        os.set_blocking(writer, False)
         self._child = subprocess.Popen(  # noqa: S603 - it starts itself
             self._command,
-            env=os.environ | {LIFE: str(life), READY: str(writer), "QUARTERJACK_NODE": self._node},
+            env=os.environ | {LIFE: str(life), TURNS: str(writer), "QUARTERJACK_NODE": self._node},
             pass_fds=[writer],
             preexec_fn=deaths.die_with_parent,
         )
         os.close(writer)
         if self._stopping:
             self._child.terminate()
-        with os.fdopen(reader, "rb") as ready:
-            started = ready.read(1) == b"+"
-        return self._child.wait(), started
-
-    def _obituary(self, code: int) -> str:
-        silent = "had been silent for too long and was declared dead"
-        how = silent if code == CONDEMNED else deaths.how(code)
-        return f"the worker process of {self._node} {how}"
+        stand_in = StandIn(
+            self._child.pid,
+            list(self._settings.producers(life).values()),
+            self._node,
+            draining=lambda: self._stopping,
+            longest=self._longest,
+        )
+        with os.fdopen(reader, "rb", buffering=0) as turns:
+            began = bool(turns.read(1))
+            if began:
+                stand_in.watch(reader)
+        code = self._child.wait()
+        if not began:
+            return code, None
+        if stand_in.gave_up:
+            return code, f"held its interpreter for more than {self._longest:g} s and was killed"
+        if code == CONDEMNED:
+            return code, "had been silent for too long and was declared dead"
+        return code, deaths.how(code)
 
 
 async def settle(settings: Settings, life: UUID, obituary: str | None) -> None:
