@@ -112,6 +112,7 @@ class StandIn:
 
 async def _beat(uuids: Sequence[UUID], *, draining: bool) -> None:
     from quarterjack.database import LOST, answered, connect, from_environment
+    from quarterjack.errors import SettingInvalid
     from quarterjack.queries import producers
 
     name = "quarterjack-worker supervisor"
@@ -123,7 +124,7 @@ async def _beat(uuids: Sequence[UUID], *, draining: bool) -> None:
                 await answered(connection, beat, PATIENCE)
             finally:
                 connection.terminate()
-    except LOST as error:
+    except (*LOST, SettingInvalid) as error:
         log.warning("could not beat for the worker process: %s; trying again", error)
 
 

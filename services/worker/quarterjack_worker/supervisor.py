@@ -116,6 +116,7 @@ async def settle(settings: Settings, life: UUID, obituary: str | None) -> None:
     If the database cannot be reached, the scheduler's rescue does it later.
     """
     from quarterjack.database import LOST, connect, from_environment
+    from quarterjack.errors import SettingInvalid
     from quarterjack.queries import claims, jobs, producers
 
     uuids = list(settings.producers(life).values())
@@ -136,6 +137,6 @@ async def settle(settings: Settings, life: UUID, obituary: str | None) -> None:
             finally:
                 connection.terminate()
             return
-        except LOST as error:
+        except (*LOST, SettingInvalid) as error:
             log.warning("could not give back what was running: %s; trying again", error)
             await asyncio.sleep(0.25)
