@@ -136,6 +136,8 @@ class Acker:
                 if ack.plain and key not in self._children:
                     self._remember(key, again=ack.claim.id in held)
                 self._forget(key)
+        while len(self._written) > REMEMBERED:
+            self._written.popitem(last=False)
         for ack in missed:
             if ack.claim.id not in landed:
                 self.fenced += 1
@@ -158,11 +160,9 @@ class Acker:
         return held
 
     def _remember(self, key: Key, *, again: bool) -> None:
-        if again and key in self._written:
+        if key in self._written and again:
             log.warning("the database had lost that job %d is done; it is written again", key[0])
         self._written[key] = None
-        if len(self._written) > REMEMBERED:
-            self._written.popitem(last=False)
 
     def _forget(self, key: Key) -> None:
         del self._pending[key]

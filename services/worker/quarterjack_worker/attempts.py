@@ -195,7 +195,8 @@ class Attempts:
             if ack is not None:
                 parent = span.traceparent if span else None
                 self._acker.add(ack, parent=parent, children=context.children)
-            _log_end(job, state, ack)
+            if state != JobState.COMPLETED or log.isEnabledFor(logging.DEBUG):
+                _log_end(job, state, ack)
             self._web.ended(job, state, ran=time.monotonic_ns() - began)
             if context.thread is not None and not context.thread.done():
                 context.begun = False  # it keeps its place until its thread ends, however often it is told to stop

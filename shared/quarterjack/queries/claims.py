@@ -4,7 +4,7 @@ attempted_by is {node, producer, nonce}: Oban reads the first two, the third mar
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -36,10 +36,10 @@ class Claim:
     attempt: int
     attempted_at: datetime
     producer: str
+    key: Key = field(init=False, compare=False)
 
-    @property
-    def key(self) -> Key:
-        return self.id, self.attempted_at
+    def __post_init__(self) -> None:
+        self.key = self.id, self.attempted_at
 
 
 async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -> list[Job]:
