@@ -48,7 +48,7 @@ def quarterjack(*, fast: bool) -> Engine:
         program=(sys.executable, str(PROGRAMS / "ours.py")),
         worker=(sys.executable, "-m", "quarterjack_worker", "--import", "noop", "--queue"),
         ended=OBAN_JOBS,
-        best=(2000,),
+        best=(1000,),
         ten=(10,),
         ours=True,
         env={"PYTHONPATH": os.pathsep.join(path)},
