@@ -1,5 +1,6 @@
 """What a process holds: every claimed job from its claim to its outcome, and nothing else."""
 
+from contextvars import ContextVar
 from typing import Any
 from uuid import uuid4
 
@@ -7,11 +8,21 @@ import pytest
 
 from quarterjack.queries import acks
 from quarterjack_worker.attempts import SLICE
+from quarterjack_worker.handlers.registry import job
 from quarterjack_worker.queues import Queue
 from tests.waiting import until
 from tests.worker.holding import Holding, acked, are, completed, freed, has, ran, run
 
 MANY = SLICE + 50
+tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+met: list[str] = []
+
+
+@job("set_tenant")
+async def set_tenant() -> None:
+    """Say for whom this is, as frameworks do, and leave it at that."""
+    met.append(tenant.get())
+    tenant.set("somebody")
 
 
 async def test_jobs_begin_in_their_order_a_slice_at_a_time(holding: Holding) -> None:
@@ -167,3 +178,14 @@ async def test_claims_are_made_again_when_acks_have_room(
     await holding.acker.flush()
 
     assert relieved == [False]
+
+
+async def test_no_job_meets_the_context_variables_of_another(holding: Holding) -> None:
+    """The end of one job makes room for the next, which must not begin as a part of it."""
+    met.clear()
+    holding.queue.limit = 1
+    holding.attempts.take(await holding.claim(5, "set_tenant"), claimed_from=0)
+
+    await holding.all_ended()
+
+    assert met == ["nobody"] * 5

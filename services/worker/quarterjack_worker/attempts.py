@@ -1,6 +1,7 @@
 """The attempts of this process, from their claim to their outcome, which goes to the acker."""
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections import deque
@@ -58,6 +59,7 @@ class Attempts:
         self._telemetry = telemetry
         self._web = web
         self._ended = ended
+        self._variables = contextvars.copy_context()
         self._held: dict[Key, Context] = {}
         self._going_back: set[asyncio.Task[None]] = set()
         self._beginning = self._watched = False
@@ -147,8 +149,11 @@ class Attempts:
             asyncio.get_running_loop().call_soon(self._begin_some)
 
     def _begin(self, queue: Queue, context: Context) -> None:
+        """Begin one with the context variables of the process: it is often the end of another that makes room here."""
         queue.running += 1
-        context.task = asyncio.get_running_loop().create_task(self._run(queue, context))
+        context.task = asyncio.get_running_loop().create_task(
+            self._run(queue, context), context=self._variables.copy()
+        )
 
     def _watch(self) -> None:
         """See to it that those that wait now do not wait for long."""
