@@ -325,6 +325,20 @@ def find_junk_in_process() -> object:
     return threading.Lock()
 
 
+@job("find_unreadable", recorded=True)
+async def find_unreadable() -> object:
+    """Return what raises when it is read."""
+    return b"\xff"
+
+
+@job("find_unreadable_in_process", recorded=True, process=True)
+def find_unreadable_in_process() -> object:
+    """Return what holds itself."""
+    found: list[object] = []
+    found.append(found)
+    return found
+
+
 @job("find_nothing", recorded=True)
 async def find_nothing() -> None:
     """Return nothing."""

@@ -84,7 +84,8 @@ async def test_a_transaction_takes_children_and_result_along(database: TestDatab
 
 async def test_a_result_is_recorded_if_its_type_says_so(database: TestDatabase) -> None:
     workers = ["find", "find_in_process", "find_nothing", "return_junk"]
-    lost = ["find_too_much", "find_junk", "find_junk_in_process"]
+    lost = ["find_too_much", "find_junk", "find_unreadable"]
+    lost += ["find_junk_in_process", "find_unreadable_in_process"]
     async with working(database):
         await quarterjack.enqueue_many(
             database.pool, [NewJob(worker=w, args={"n": 90_000}) for w in workers + lost]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import to_jsonable_python
 
 from quarterjack.client import enqueue_many
 from quarterjack.database import Connection, Pool
@@ -151,7 +151,7 @@ class Context:
             if size > LARGEST_RESULT:
                 raise JobInvalid(f"its result has {size} bytes of JSON: at most {LARGEST_RESULT}")
             self.notes["result"] = plain
-        except (JobInvalid, PydanticSerializationError) as error:
+        except Exception as error:  # whatever its own code raises when it is read
             self.warn(f"the result was not recorded: {error}")
 
     def progress(self, percent: float, message: str | None = None) -> None:
