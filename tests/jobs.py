@@ -63,6 +63,25 @@ async def fail() -> None:
     raise ValueError("a NUL \x00 and half a pair \ud800")
 
 
+class Unsayable:
+    """A reason that fails when it is read."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("not a word")
+
+
+@job("discard_unsaid", max_attempts=1)
+async def discard_unsaid() -> Discard:
+    """Give a reason that cannot be read."""
+    return Discard(Unsayable())  # type: ignore[arg-type] # what a program may do
+
+
+@job("snooze_for_ever", max_attempts=1)
+async def snooze_for_ever() -> Snooze:
+    """Not before the end of the calendar."""
+    return Snooze(timedelta(days=4_000_000))
+
+
 @job("leave", max_attempts=1)
 async def leave() -> None:
     """Try to end the process politely."""

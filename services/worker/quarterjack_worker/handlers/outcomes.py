@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+LONGEST = timedelta(days=36_500)
+
 
 @dataclass(frozen=True, slots=True)
 class Snooze:
@@ -11,8 +13,10 @@ class Snooze:
     delay: timedelta
 
     def __post_init__(self) -> None:
-        if not isinstance(self.delay, timedelta) or self.delay < timedelta(0):
-            raise ValueError(f"a snooze is a timedelta of 0 or more, not {self.delay!r:.60}")
+        if not isinstance(self.delay, timedelta) or not timedelta(0) <= self.delay <= LONGEST:
+            raise ValueError(
+                f"a snooze is a timedelta of 0 to {LONGEST.days} days, not {self.delay!r:.60}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

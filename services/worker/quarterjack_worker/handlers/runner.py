@@ -69,11 +69,11 @@ class Runner:
             if context.cancelled:
                 raise asyncio.CancelledError
             result = await self._call(context)
+            return None if context.completed else _ended(context, result)
         except BaseException as error:
             return None if context.completed else self._stopped(context, error)
         finally:
             CURRENT.reset(before)
-        return None if context.completed else _ended(context, result)
 
     async def _call(self, context: Context) -> object:
         job = context.job
