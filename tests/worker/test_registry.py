@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 from typing_extensions import TypedDict
 
 from quarterjack.cron import CronError
-from quarterjack_worker import DefaultSchedule, JobTypeInvalid, job
+from quarterjack_worker import DefaultSchedule, JobTypeInvalid, job, new_job
 from quarterjack_worker.handlers.backoff import default
 from quarterjack_worker.handlers.registry import REGISTRY
 
@@ -57,6 +57,34 @@ def test_args_without_a_type_are_an_object() -> None:
         """Take anything."""
 
     assert REGISTRY["anything"].registration().args_schema["type"] == "object"
+
+
+class Letter(BaseModel):
+    sender: str = Field("nobody", alias="from")
+
+
+class Exact(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    at: datetime
+
+    @computed_field  # type: ignore[prop-decorator] # as pydantic has it
+    @property
+    def year(self) -> int:
+        return self.at.year
+
+
+@pytest.mark.parametrize(
+    "args", [Letter.model_validate({"from": "ana"}), Exact(at=datetime(2026, 11, 28, tzinfo=UTC))]
+)
+def test_what_is_stored_of_a_model_gives_the_model_again(args: BaseModel) -> None:
+    def take(args: Any) -> None:
+        """Take it."""
+
+    take.__annotations__["args"] = type(args)
+    job("take")(take)
+
+    assert REGISTRY["take"].read(new_job(take, args).args) == args
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def _read_args(type: JobType, job: Job) -> object:
             "a job's args are a JSON object"
         )
     try:
-        return type.args.validator.validate_python(job.args)
+        return type.read(job.args)
     except ValidationError as error:
         raise Failed(f"ArgsInvalid: {problems(error)}") from error
     except Exception as error:

@@ -157,9 +157,11 @@ def _plain(type: JobType, args: object) -> Mapping[str, Any]:
     """Give args as they are stored, after a look whether the handler will take them."""
     try:
         if not isinstance(args, Mapping):
-            args = type.args.dump_python(args, mode="json", warnings=False)
+            args = type.args.dump_python(
+                args, mode="json", by_alias=True, round_trip=True, warnings=False
+            )
         plain = _object(args)
-        type.args.validate_python(plain)
+        type.read(plain)
     except ValidationError as error:
         raise JobInvalid(f"args of {type.name}: {problems(error)}") from error
     except PydanticSerializationError as error:
