@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 MANY = 500
 """As many rows are copied, which takes more round trips and less time for each."""
+AGAIN = 5
 
 
 async def enqueue(
@@ -84,13 +85,8 @@ async def _insert_and_ring(
     ties: Ties,
     wake: Callable[[Set[str]], Awaitable[None]],
 ) -> list[Enqueued]:
-    mixed = len({job.unique is None for job in new}) == 2
     waiting = ties.waiting(new)
-    if mixed or waiting or any(job.unique is not None and job.unique.replace for job in new):
-        async with connection.transaction():
-            results = await _insert(connection, new, ties, rings_itself=True)
-    else:
-        results = await _insert(connection, new, ties, rings_itself=True)
+    results = await _insert_alone(connection, new, ties)
     queues = {
         job.queue
         for place, (job, result) in enumerate(zip(new, results, strict=True))
@@ -104,6 +100,25 @@ async def _insert_and_ring(
                 "could not wake %s: %s; its workers will poll", ", ".join(sorted(queues)), error
             )
     return results
+
+
+async def _insert_alone(
+    connection: Connection, new: Sequence[NewJob], ties: Ties
+) -> list[Enqueued]:
+    """Insert in a transaction of its own, and again if it deadlocks with a unique insert of another period."""
+    mixed = len({job.unique is None for job in new}) == 2
+    replacing = any(job.unique is not None and job.unique.replace for job in new)
+    left = AGAIN
+    while True:
+        try:
+            if not (mixed or replacing or ties.waiting(new)):
+                return await _insert(connection, new, ties, rings_itself=True)
+            async with connection.transaction():
+                return await _insert(connection, new, ties, rings_itself=True)
+        except asyncpg.DeadlockDetectedError:
+            if not left:
+                raise
+            left -= 1
 
 
 async def _insert(

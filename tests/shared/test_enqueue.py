@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -12,11 +13,23 @@ import quarterjack
 from quarterjack import Enqueued, JobInvalid, JobState, NewJob, Unique, bell
 from quarterjack.queries import jobs
 from tests.conftest import TestDatabase
+from tests.waiting import until
 
 SLOW_INSERTS = """
 CREATE FUNCTION take_a_moment() RETURNS trigger LANGUAGE plpgsql AS
   $$ BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END $$;
 CREATE TRIGGER slow BEFORE INSERT ON oban_jobs FOR EACH ROW EXECUTE FUNCTION take_a_moment();
+"""
+WAIT_FOR_THE_TEST = """
+CREATE FUNCTION wait_for_the_test() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NEW; END $$;
+CREATE TRIGGER wait BEFORE INSERT ON oban_jobs FOR EACH ROW WHEN (NEW.priority = 1)
+  EXECUTE FUNCTION wait_for_the_test();
+"""
+WAITING = """
+SELECT count(*) > 0 FROM pg_locks
+WHERE locktype = $1 AND NOT granted
+  AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())
 """
 
 
@@ -275,6 +288,32 @@ async def test_unique_batches_in_opposite_order_do_not_deadlock(database: TestDa
 
     assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == 100
     assert sum(not result.conflict for batch in batches for result in batch) == 100
+
+
+async def test_unique_batches_with_other_periods_that_deadlock_go_on(
+    database: TestDatabase,
+) -> None:
+    """One has released a key when the other waits for that, and then waits for one that the other has inserted."""
+    pool, short, long = database.pool, Unique(), Unique(period=None)
+    first, last = sorted(
+        ({"n": n} for n in range(2)),
+        key=lambda args: long.key(worker="w", queue="default", args=args),
+    )
+    await quarterjack.enqueue(pool, "w", last, unique=long)
+    await pool.execute("UPDATE oban_jobs SET inserted_at = inserted_at - interval '1 hour'")
+    await pool.execute(WAIT_FOR_THE_TEST)
+    async with pool.acquire() as holder, asyncio.TaskGroup() as inserts, holder.transaction():
+        await holder.execute("SELECT pg_advisory_xact_lock(7)")
+        for priority, unique, lock in ((1, short, "advisory"), (0, long, "transactionid")):
+            made = [
+                NewJob(worker="w", args=args, unique=unique, priority=priority)
+                for args in (first, last)
+            ]
+            inserts.create_task(quarterjack.enqueue_many(pool, made))
+            await until(partial(pool.fetchval, WAITING, lock))
+
+    held = await pool.fetch("SELECT meta ->> 'qj_unique' FROM oban_jobs WHERE meta ? 'qj_unique'")
+    assert len(held) == 2
 
 
 @pytest.mark.parametrize("unique", [None, Unique()])

@@ -145,7 +145,8 @@ async def insert_unique(
 ) -> list[Enqueued]:
     """Insert each row unless its key is taken; the unique index decides between concurrent callers.
 
-    Rows are locked by id and keys taken in their order, so that two batches never wait for each other.
+    Rows are locked by id and keys taken in their order, so that two batches never wait for each other. If their periods
+    differ, they may: one releases a key that the other finds taken, and waits for one that the other has inserted.
     """
     wanted = [
         row
