@@ -5,7 +5,7 @@ from collections import Counter
 import asyncpg
 import pytest
 
-from quarterjack.queries import bulk
+from quarterjack.queries import bulk, runs
 from tests.admin.conftest import Admin
 
 FILL = """
@@ -61,6 +61,25 @@ async def test_it_is_bounded(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> N
 
     assert await bulk.count(admin.database.pool, chosen) == 5
     assert await bulk.delete(admin.database.pool, chosen) == 4
+
+
+async def test_meta_that_is_no_object_keeps_no_job_from_being_cancelled(admin: Admin) -> None:
+    ids = [
+        row["id"]
+        for row in await admin.database.pool.fetch(
+            """
+            INSERT INTO oban_jobs (worker, state, meta)
+            SELECT 'count', 'available', meta::jsonb
+            FROM unnest('{[1],7,"null","\\"text\\"",NULL}'::text[]) AS meta, generate_series(1, 2)
+            RETURNING id
+            """
+        )
+    ]
+
+    for id in ids[:5]:
+        assert await runs.cancel(admin.database.pool, id, state="available")
+    chosen = bulk.Chosen(states=["available"], worker=None, queue=None, above=0, upto=10**6)
+    assert await bulk.cancel(admin.database.pool, chosen) == 5
 
 
 async def test_without_a_reason_nothing_is_done(admin: Admin) -> None:

@@ -56,9 +56,8 @@ async def cancel(db: Database, chosen: Chosen) -> int:
           UPDATE oban_jobs
           SET
             state = 'cancelled', cancelled_at = timezone('UTC', clock_timestamp()),
-            meta = jsonb_set(
-              coalesce(meta, '{}'), '{cancel_attempted_at}',
-              to_jsonb(to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+            meta = coalesce(meta, '{}') || jsonb_build_object(
+              'cancel_attempted_at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
             )
           WHERE id = ANY ($1) AND state IN ('suspended', 'available', 'scheduled', 'retryable')
           RETURNING id

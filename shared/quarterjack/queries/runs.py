@@ -249,9 +249,8 @@ async def cancel(db: Database, id: int, *, state: str) -> bool:
             UPDATE oban_jobs
             SET
               state = 'cancelled', cancelled_at = timezone('UTC', clock_timestamp()),
-              meta = jsonb_set(
-                coalesce(meta, '{}'), '{cancel_attempted_at}',
-                to_jsonb(to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+              meta = coalesce(meta, '{}') || jsonb_build_object(
+                'cancel_attempted_at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
               )
             WHERE
               id = $1 AND state = $2::text::oban_job_state
