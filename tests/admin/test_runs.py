@@ -220,17 +220,24 @@ async def test_what_other_programs_wrote_is_shown(admin: Admin) -> None:
           ('x', 'null', NULL, '{}', ARRAY['{"error": "password=s3cr3t at db://u:s3cr3t@h"}']::jsonb[], 'discarded',
            '-infinity', ARRAY[NULL, 'not-a-uuid']),
           ('y', $1::text::jsonb, '{"cron_name": 5, "traceparent": [], "warning": {}}', '{}', '{}', 'executing',
-           '9999-12-31 23:59:59', '{n,p}')
+           '9999-12-31 23:59:59', '{n,p}'),
+          ('z', '{}', '{"cron_name": "nightly"}', '{}', '{}', 'scheduled', '20000-01-01', '{}'),
+          ('z', '{}', '{}', '{}', '{}', 'available', '0044-03-15 BC', '{}')
         """,
         '{"a":' * 2_000 + "9" * 5_000 + "}" * 2_000,
     )
     visitor = await admin.signed_in()
     pages = [
         await visitor.get(path)
-        for path in ("/jobs", "/jobs?state=retryable", "/jobs/1", "/jobs/2", "/jobs/3")
+        for path in (
+            "/jobs",
+            "/jobs?state=retryable",
+            "/queues",
+            *(f"/jobs/{n}" for n in range(1, 6)),
+        )
     ]
 
-    assert [page.status for page in pages] == [200] * 5
+    assert [page.status for page in pages] == [200] * 8
     assert not [page for page in pages if "<b>bold" in page.html or "s3cr3t" in page.html]
 
 

@@ -46,6 +46,14 @@ async def pass_time(args: dict[str, Any], context: Context) -> None:
     await advance(context.pool, HOUR)
 
 
+@job("fail_too_late")
+async def fail_too_late(args: dict[str, Any], context: Context) -> None:
+    """Fail when all is done."""
+    async with context.transaction():
+        pass
+    raise ValueError("after all")
+
+
 async def test_a_job_runs_as_its_type_says(quarterjack_pool: Pool) -> None:
     done = await perform(quarterjack_pool, "family", {"generations": 0})
 
@@ -96,6 +104,15 @@ async def test_effects_commit_with_the_completion(quarterjack_pool: Pool) -> Non
     assert await quarterjack_pool.fetchval("SELECT n FROM effects") == 7
 
 
+async def test_a_failure_after_the_completion_is_told(
+    quarterjack_pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = await perform(quarterjack_pool, "fail_too_late")
+
+    assert done.state == "completed"
+    assert "failed after that: ValueError: after all" in caplog.text
+
+
 async def test_a_test_that_is_cancelled_is_no_failure_of_its_job(quarterjack_pool: Pool) -> None:
     running = asyncio.create_task(perform(quarterjack_pool, "wait_for_release"))
     await until(
@@ -126,6 +143,16 @@ async def test_a_job_that_is_not_due_can_be_run(quarterjack_pool: Pool) -> None:
     later = datetime.now(UTC) + HOUR
     made = await quarterjack.enqueue(quarterjack_pool, "count", scheduled_at=later)
 
+    assert (await perform_job(quarterjack_pool, made.id or 0)).state == "completed"
+
+
+async def test_a_job_that_is_due_beyond_the_calendar_is_shown_and_run(
+    quarterjack_pool: Pool,
+) -> None:
+    made = await quarterjack.enqueue(quarterjack_pool, "count")
+    await quarterjack_pool.execute("UPDATE oban_jobs SET scheduled_at = '20000-01-01'")
+
+    assert [each.id for each in await enqueued(quarterjack_pool)] == [made.id]
     assert (await perform_job(quarterjack_pool, made.id or 0)).state == "completed"
 
 

@@ -175,7 +175,7 @@ async def standings(db: Database, *, queue: str | None = None) -> list[Standing]
           SELECT min(first.at) AS at
           FROM generate_series(0, 9) AS priority
           CROSS JOIN LATERAL (
-            SELECT j.scheduled_at AS at
+            SELECT greatest(least(j.scheduled_at, '9999-01-01'), '0001-01-03') AS at
             FROM oban_jobs AS j
             WHERE j.state = 'available' AND j.queue = n.queue AND j.priority = priority.priority
             ORDER BY j.scheduled_at

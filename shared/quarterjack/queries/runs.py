@@ -47,8 +47,8 @@ async def read(db: Database, ids: Sequence[int]) -> list[Job]:
           id, state::text, queue, worker, args, coalesce(meta, '{}') AS meta, coalesce(tags, '{}') AS tags,
           to_jsonb(errors) AS errors, attempt, max_attempts, priority,
           coalesce(attempted_by, '{}') AS attempted_by,
-          timezone('UTC', inserted_at) AS inserted_at,
-          timezone('UTC', scheduled_at) AS scheduled_at,
+          timezone('UTC', greatest(least(inserted_at, '9999-01-01'), '0001-01-03')) AS inserted_at,
+          timezone('UTC', greatest(least(scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
           timezone('UTC', attempted_at) AS attempted_at,
           timezone('UTC', completed_at) AS completed_at,
           timezone('UTC', cancelled_at) AS cancelled_at,
@@ -68,7 +68,7 @@ async def latest(db: Database, names: Sequence[str], *, each: int) -> dict[str, 
         """
         SELECT
           s.name, r.id, r.state::text,
-          timezone('UTC', r.scheduled_at) AS scheduled_at,
+          timezone('UTC', greatest(least(r.scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
           timezone('UTC', r.attempted_at) AS attempted_at,
           timezone('UTC', coalesce(r.completed_at, r.discarded_at, r.cancelled_at)) AS ended_at
         FROM unnest($1::text[]) AS s (name)

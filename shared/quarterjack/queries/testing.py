@@ -16,8 +16,8 @@ async def waiting(db: Database) -> list[Job]:
           id, state::text, queue, worker, args::text, coalesce(meta, '{}')::text AS meta,
           coalesce(tags, '{}') AS tags, to_jsonb(errors)::text AS errors, attempt, max_attempts, priority,
           coalesce(attempted_by, '{}') AS attempted_by,
-          timezone('UTC', inserted_at) AS inserted_at,
-          timezone('UTC', scheduled_at) AS scheduled_at,
+          timezone('UTC', greatest(least(inserted_at, '9999-01-01'), '0001-01-03')) AS inserted_at,
+          timezone('UTC', greatest(least(scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
           timezone('UTC', attempted_at) AS attempted_at,
           timezone('UTC', completed_at) AS completed_at,
           timezone('UTC', cancelled_at) AS cancelled_at,
@@ -48,8 +48,8 @@ async def claim_one(db: Database, id: int, *, producer: UUID, node: str, nonce: 
         RETURNING
           id, state::text, queue, worker, args, coalesce(meta, '{}') AS meta, coalesce(tags, '{}') AS tags,
           to_jsonb(errors) AS errors, attempt, max_attempts, priority, attempted_by,
-          timezone('UTC', inserted_at) AS inserted_at,
-          timezone('UTC', scheduled_at) AS scheduled_at,
+          timezone('UTC', greatest(least(inserted_at, '9999-01-01'), '0001-01-03')) AS inserted_at,
+          timezone('UTC', greatest(least(scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
           timezone('UTC', attempted_at) AS attempted_at,
           NULL::timestamptz AS completed_at, NULL::timestamptz AS cancelled_at, NULL::timestamptz AS discarded_at
         """,
