@@ -110,6 +110,12 @@ def forgotten_await() -> object:
     return fail()
 
 
+@job("forgotten_await_on_the_loop", max_attempts=1)
+async def forgotten_await_on_the_loop() -> object:
+    """Return what it should have awaited."""
+    return fail()
+
+
 @job("too_slow", max_attempts=1, timeout=timedelta(seconds=0.1))
 async def too_slow() -> None:
     """Never end."""

@@ -46,7 +46,7 @@ async def _ended(database: TestDatabase) -> Any:
 
 async def test_each_outcome_is_written(database: TestDatabase) -> None:
     failing = ["fail", "leave", "too_slow", "outside", "exhausted_iterator", "forgotten_await"]
-    failing += ["discard_unsaid", "snooze_for_ever"]
+    failing += ["discard_unsaid", "snooze_for_ever", "forgotten_await_on_the_loop"]
     workers = ["count", "in_thread", "cancel", "discard", *failing]
     async with working(database):
         await quarterjack.enqueue_many(
@@ -69,6 +69,7 @@ async def test_each_outcome_is_written(database: TestDatabase) -> None:
         "outside": ("discarded", 1),
         "exhausted_iterator": ("discarded", 1),
         "forgotten_await": ("discarded", 1),
+        "forgotten_await_on_the_loop": ("discarded", 1),
         "discard_unsaid": ("discarded", 1),
         "snooze_for_ever": ("discarded", 1),
     }
@@ -78,6 +79,7 @@ async def test_each_outcome_is_written(database: TestDatabase) -> None:
     assert "make the handler async def" in jobs["forgotten_await"]["error"]
     assert "RuntimeError: not a word" in jobs["discard_unsaid"]["error"]
     assert "0 to 36500 days" in jobs["snooze_for_ever"]["error"]
+    assert "did not await it" in jobs["forgotten_await_on_the_loop"]["error"]
     assert "SystemExit: 3" in jobs["leave"]["error"]
     assert "longer than 0:00:00.100000" in jobs["too_slow"]["error"]
     assert "nobody wants it" in jobs["cancel"]["error"]

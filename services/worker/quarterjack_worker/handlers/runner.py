@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import inspect
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -71,7 +72,14 @@ class Runner:
             result = await self._call(context)
             return None if context.completed else _ended(context, result)
         except BaseException as error:
-            return None if context.completed else self._stopped(context, error)
+            if not context.completed:
+                return self._stopped(context, error)
+            if not isinstance(error, asyncio.CancelledError):
+                said = describe(error).partition("\n")[0]
+                context.warn(
+                    f"it is completed, by its transaction(), but failed after that: {said}"
+                )
+            return None
         finally:
             CURRENT.reset(before)
 
@@ -91,6 +99,8 @@ class Runner:
             result = await self._within(longest, context, partial(self._here, type, context))
         else:
             result = await self._here(type, context)
+        if result is not None and inspect.isawaitable(result):
+            raise Failed("TypeError: it returned something to await, and did not await it")
         if type.recorded and result is not None and not isinstance(result, Outcome):
             context.record(result)
         return result
