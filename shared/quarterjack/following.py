@@ -55,7 +55,11 @@ NO_TIES = Ties()
 
 def read_after(after: object, even_if: object) -> tuple[int, ...]:
     """Give the ids once each; JobInvalid if they are none, or `even_if` names what is no end."""
-    if isinstance(even_if, str) or not isinstance(even_if, Collection) or set(even_if) - set(ENDS):
+    if (
+        isinstance(even_if, str)
+        or not isinstance(even_if, Collection)
+        or any(end not in ENDS for end in even_if)
+    ):
         raise JobInvalid(f"even_if is {even_if!r:.60}: choose from {', '.join(ENDS)}")
     if isinstance(after, str) or not isinstance(after, Collection):
         raise JobInvalid(f"after is {after!r:.60}: give a list of ids of jobs")

@@ -36,9 +36,11 @@ class Unique:
     replace: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.period is not None and not timedelta(0) < self.period <= LONGEST:
+        if self.period is not None and not (
+            isinstance(self.period, timedelta) and timedelta(0) < self.period <= LONGEST
+        ):
             raise JobInvalid(
-                f"unique period is {self.period}: give a positive time of at most "
+                f"unique period is {self.period!s:.60}: give a timedelta above 0 of at most "
                 f"{LONGEST.days} days, or None for ever"
             )
         if isinstance(self.keys, str) or not all(isinstance(key, str) for key in self.keys):

@@ -227,6 +227,7 @@ async def test_a_job_that_somebody_ran_or_cancelled_meanwhile_is_left_alone(
         ({"after": "12"}, "after is '12': give a list of ids"),
         ({"even_if": "cancelled"}, "even_if is 'cancelled': choose from"),
         ({"even_if": ["completed"]}, "even_if is ['completed']: choose from"),
+        ({"even_if": [["deleted"]]}, "even_if is [['deleted']]: choose from"),
         ({"after": [1], "unique": Unique()}, "give `after` or `unique`"),
         ({"meta": {"qj_followed": True}}, "meta holds qj_followed"),
         ({"meta": {"qj_workflow": {}}}, "meta holds qj_workflow"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -94,6 +95,12 @@ def test_what_is_stored_of_a_model_gives_the_model_again(args: BaseModel) -> Non
         ({"priority": 11}, "priority"),
         ({"queue": ""}, "queue"),
         ({"timeout": timedelta(0)}, "timeout"),
+        ({"timeout": 5}, "timeout is 5; give a timedelta"),
+        ({"timeout": timedelta.max}, "timeout"),
+        ({"tags": "mail"}, "tags are 'mail': give a list"),
+        ({"unique": True}, "unique is True: give a Unique"),
+        ({"schedule": "@daily"}, "give a DefaultSchedule"),
+        ({"redacted": "password"}, "redacted is 'password'; give a list"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_refused(options: dict[str, Any], said: str) -> None:
@@ -122,6 +129,12 @@ def test_args_that_are_no_object_are_refused() -> None:
 def test_too_many_parameters_are_refused() -> None:
     with pytest.raises(JobTypeInvalid, match=r"\(args, context\)"):
         job("three")(lambda a, b, c: None)
+
+
+@pytest.mark.parametrize("handler", [partial(print), 5])
+def test_what_is_no_function_is_refused(handler: Any) -> None:
+    with pytest.raises(JobTypeInvalid, match="is no function"):
+        job("odd")(handler)
 
 
 def test_a_handler_that_yields_is_refused() -> None:

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -59,12 +59,12 @@ def job(
             queue=queue,
             max_attempts=max_attempts,
             priority=priority,
-            tags=tuple(tags),
+            tags=tags,
             timeout=timeout,
             backoff=backoff,
             unique=unique,
             schedule=schedule,
-            redacted=tuple(redacted),
+            redacted=redacted,
             recorded=recorded,
         )
         return handler
@@ -117,6 +117,10 @@ def import_jobs(modules: Sequence[str]) -> None:
 
 
 def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType:
+    if not callable(handler) or not hasattr(handler, "__qualname__"):
+        raise JobTypeInvalid(
+            f"job {name!r}: {handler!r:.80} is no function: write def or async def"
+        )
     where = f"job {name!r} ({handler.__module__}.{handler.__qualname__})"
     other = REGISTRY.get(name)
     if other and (other.handler.__module__, other.handler.__qualname__) != (
@@ -132,12 +136,12 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
             max_attempts=options["max_attempts"],
             priority=options["priority"],
             tags=options["tags"],
+            unique=options["unique"],
         )
         waits.check(options["backoff"])
     except ValueError as error:
         raise JobTypeInvalid(f"{where}: {error}") from error
-    if options["timeout"] is not None and options["timeout"] <= timedelta(0):
-        raise JobTypeInvalid(f"{where}: its timeout is not positive; leave it out for none")
+    _check(where, **options)
     if options["process"] and inspect.iscoroutinefunction(handler):
         raise JobTypeInvalid(
             f"{where}: a process runs no event loop; make it def, or leave process out"
@@ -149,8 +153,27 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
         is_async=inspect.iscoroutinefunction(handler),
         parameters=len(parameters),
         args=args_type(where, handler, parameters),
-        **options,
+        **options | {"tags": tuple(options["tags"]), "redacted": tuple(options["redacted"])},
     )
+
+
+def _check(where: str, *, timeout: object, schedule: object, redacted: object, **_: object) -> None:
+    """Refuse what only a handler has and cannot be used; letters for the names of args would redact nothing."""
+    if timeout is not None and not (
+        isinstance(timeout, timedelta) and timedelta(0) < timeout <= waits.LONGEST
+    ):
+        raise JobTypeInvalid(
+            f"{where}: its timeout is {timeout!r:.60}; give a timedelta of up to "
+            f"{waits.LONGEST.days} days, or leave it out for none"
+        )
+    if schedule is not None and not isinstance(schedule, DefaultSchedule):
+        raise JobTypeInvalid(f"{where}: its schedule is {schedule!r:.60}; give a DefaultSchedule")
+    if (
+        isinstance(redacted, str)
+        or not isinstance(redacted, Collection)
+        or not all(isinstance(name, str) for name in redacted)
+    ):
+        raise JobTypeInvalid(f"{where}: redacted is {redacted!r:.60}; give a list of names of args")
 
 
 def _plain(type: JobType, args: object) -> Mapping[str, Any]:
