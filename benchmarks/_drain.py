@@ -142,6 +142,7 @@ class Bench:
                 await db.execute(FUTURE, others, timeout=LONGEST)
             await self.run(engine, "bulk", url, many)
             await db.execute("VACUUM ANALYZE", timeout=LONGEST)
+            await db.execute("CHECKPOINT", timeout=LONGEST)
             workers = [await self.start(engine, "work", url, *settings) for _ in range(processes)]
             try:
                 return await self._watch(db, engine, many, workers)

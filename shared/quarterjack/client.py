@@ -1,7 +1,7 @@
 """Enqueue jobs, on a pool or inside the caller's own transaction."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import asyncpg
 from quarterjack.bell import ring
 from quarterjack.database import Connection, Database, borrowed
 from quarterjack.encoding import encode_object
+from quarterjack.errors import JobInvalid
 from quarterjack.following import NO_TIES, Ties, look, tie
 from quarterjack.model import Enqueued
 from quarterjack.new_job import NewJob, row_of
@@ -62,9 +63,13 @@ async def enqueue(
     return result
 
 
-async def enqueue_many(db: Database, new: Sequence[NewJob]) -> list[Enqueued]:
+async def enqueue_many(db: Database, new: Iterable[NewJob]) -> list[Enqueued]:
     """Insert jobs in one statement per kind (plain, unique), all or none; results in their order."""
-    return await enqueue_tied(db, new, NO_TIES)
+    wanted = list(new)
+    for job in wanted:
+        if not isinstance(job, NewJob):
+            raise JobInvalid(f"{job!r:.60} is no job: make each by NewJob(worker=…), or new_job")
+    return await enqueue_tied(db, wanted, NO_TIES)
 
 
 async def enqueue_tied(db: Database, new: Sequence[NewJob], ties: Ties) -> list[Enqueued]:

@@ -1,6 +1,6 @@
 """Workflows and batches: jobs that wait for each other, enqueued together, all or none."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -29,7 +29,7 @@ class Workflow:
             raise JobInvalid(
                 f"{name!r} is in the workflow already: each of its jobs has a name of its own"
             )
-        if isinstance(after, str):
+        if isinstance(after, str) or not isinstance(after, Collection):
             raise JobInvalid(f"after is {after!r:.60}: give a list of names")
         self._jobs[name] = _plain(name, job)
         self._after[name] = tuple(dict.fromkeys(after))
@@ -83,17 +83,18 @@ class Batch:
     callback: int
 
 
-async def enqueue_batch(db: Database, new: Sequence[NewJob], callback: NewJob) -> Batch:
+async def enqueue_batch(db: Database, new: Iterable[NewJob], callback: NewJob) -> Batch:
     """Insert jobs, and one that runs when all of them have completed, or ended as its `even_if` says besides."""
-    if not new:
-        raise JobInvalid("the batch has no job: enqueue the callback by itself")
     jobs = [_plain(f"job {place} of the batch", job) for place, job in enumerate(new)]
+    if not jobs:
+        raise JobInvalid("the batch has no job: enqueue the callback by itself")
+    last = len(jobs)
     jobs.append(_plain("the callback", callback))
-    links = [Link(parent=place, child=len(new)) for place in range(len(new))]
+    links = [Link(parent=place, child=last) for place in range(last)]
     whole = {"id": uuid4().hex, "name": callback.worker}
-    marks = [{**whole, "depth": 0 if place < len(new) else 1} for place in range(len(jobs))]
-    *ids, last = await _enqueue(db, jobs, links, marks)
-    return Batch(ids=ids, callback=last)
+    marks = [{**whole, "depth": 0 if place < last else 1} for place in range(len(jobs))]
+    *ids, id = await _enqueue(db, jobs, links, marks)
+    return Batch(ids=ids, callback=id)
 
 
 async def _enqueue(

@@ -7,7 +7,7 @@ So it holds against any number of concurrent inserts, and no lock outlives a sta
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -43,21 +43,19 @@ class Unique:
                 f"unique period is {self.period!s:.60}: give a timedelta above 0 of at most "
                 f"{LONGEST.days} days, or None for ever"
             )
-        if isinstance(self.keys, str) or not all(isinstance(key, str) for key in self.keys):
+        if not _are_texts(self.keys):
             raise JobInvalid(f"unique keys are {self.keys!r:.60}: give the names of some args")
-        if unknown := [field for field in self.fields if field not in FIELDS]:
+        if not _are_texts(self.fields) or not self.fields or set(self.fields) - set(FIELDS):
             raise JobInvalid(
-                f"unique fields {unknown} are unknown: choose from {', '.join(FIELDS)}"
+                f"unique fields are {self.fields!r:.60}: choose from {', '.join(FIELDS)}"
             )
-        if not self.fields:
-            raise JobInvalid(f"unique fields are empty: choose from {', '.join(FIELDS)}")
-        if isinstance(self.replace, str) or set(self.replace) - set(REPLACEABLE):
+        if not _are_texts(self.replace) or set(self.replace) - set(REPLACEABLE):
             raise JobInvalid(
                 f"unique replace is {self.replace!r:.60}: choose from {', '.join(REPLACEABLE)}"
             )
-        if self.states not in STATE_GROUPS:
+        if not isinstance(self.states, str) or self.states not in STATE_GROUPS:
             raise JobInvalid(
-                f"unique states {self.states!r} are unknown: choose from {', '.join(STATE_GROUPS)}"
+                f"unique states {self.states!r:.60} are unknown: choose from {', '.join(STATE_GROUPS)}"
             )
 
     def key(self, *, worker: str, queue: str, args: Mapping[str, Any]) -> str:
@@ -100,3 +98,11 @@ def _texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         raise TypeError(f"{value[:60]!r} is not a list")
     return tuple(value)
+
+
+def _are_texts(value: object) -> bool:
+    return (
+        isinstance(value, Collection)
+        and not isinstance(value, str)
+        and all(isinstance(each, str) for each in value)
+    )

@@ -251,6 +251,27 @@ async def test_bad_jobs_are_refused_before_anything_is_sent(
     assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == 0
 
 
+async def test_what_is_no_job_is_refused_and_any_iterable_taken(database: TestDatabase) -> None:
+    neither: Any = [NewJob(worker="w"), {"worker": "w"}]
+    with pytest.raises(JobInvalid, match="is no job"):
+        await quarterjack.enqueue_many(database.pool, neither)
+
+    results = await quarterjack.enqueue_many(database.pool, (NewJob(worker="w") for _ in range(3)))
+
+    assert [row["id"] for row in await database.pool.fetch("SELECT id FROM oban_jobs")] == [
+        result.id for result in results
+    ]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"keys": 5}, {"fields": 5}, {"fields": []}, {"fields": [[]]}, {"states": []}, {"replace": 5}],
+)
+def test_a_uniqueness_that_cannot_be_meant_is_refused(odd: dict[str, Any]) -> None:
+    with pytest.raises(JobInvalid, match=f"unique {next(iter(odd))}"):
+        Unique(**odd)
+
+
 @pytest.mark.parametrize("depth", [1, 200])
 async def test_a_unique_job_may_be_as_deep_as_any(database: TestDatabase, depth: int) -> None:
     result = await quarterjack.enqueue(database.pool, "w", nested(depth), unique=Unique())

@@ -332,6 +332,8 @@ async def test_a_workflow_that_cannot_be_is_refused_before_anything_is_sent(
         missing.add("b", "w")  # type: ignore[arg-type]
     with pytest.raises(JobInvalid, match="give a list of names"):
         missing.add("b", NewJob(worker="w"), after="a")
+    with pytest.raises(JobInvalid, match="give a list of names"):
+        missing.add("b", NewJob(worker="w"), after=None)  # type: ignore[arg-type]
     with pytest.raises(JobInvalid, match="1 to 127 characters"):
         Workflow("")
 

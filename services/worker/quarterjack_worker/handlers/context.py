@@ -96,7 +96,7 @@ class Context:
     def warn(self, text: str) -> None:
         """Say something that an admin should see, in the log and with the job; the last one is kept."""
         log.warning("job %s: %s", self.job.id, text, extra={"job_id": self.job.id})
-        self.notes["warning"] = storable(text, LONGEST_WARNING)
+        self.notes["warning"] = storable(str(text), LONGEST_WARNING)
 
     def enqueue(self, job: str | Callable[..., Any], args: object = None, **options: Any) -> None:
         """Enqueue a job, as `new_job` makes it, when this one completes: both are written or neither is.
