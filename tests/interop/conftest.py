@@ -11,13 +11,21 @@ from quarterjack.database import open_pool
 from tests.conftest import TestDatabase
 from tests.interop.environment import install_sql, newer_python
 
+NEEDING = {"shared", "newer"}
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs oban-py where there is no Python for it."""
     if newer_python() is None:
-        late = [item for item in items if "shared" in getattr(item, "fixturenames", ())]
+        late = [item for item in items if NEEDING & set(getattr(item, "fixturenames", ()))]
         config.hook.pytest_deselected(items=late)
         items[:] = [item for item in items if item not in late]
+
+
+@pytest.fixture
+def newer() -> str | None:
+    """The Python that runs oban-py."""
+    return newer_python()
 
 
 @pytest.fixture(params=["elixir", "oban_py"])

@@ -146,6 +146,7 @@ async def test_counts_are_left_to_a_leader_that_counts(database: TestDatabase) -
         assert set(shown.met.counts()) == {("completed", "elixir")}
 
 
+@pytest.mark.usefixtures("newer")
 async def test_counts_are_left_to_oban_py(database: TestDatabase) -> None:
     counting = {"queues": {"py": 1}, "leadership": True, "metrics": {"interval": 0.1}}
     async with oban_py(database, **counting), serving(database), web(database) as shown:
@@ -180,6 +181,7 @@ async def test_a_stopped_queue_is_shown_no_more_and_a_paused_one_as_paused(
     assert [queue for _, _, queue in shown.met.checks] == ["default"]
 
 
+@pytest.mark.usefixtures("newer")
 async def test_oban_py_reads_what_is_told(database: TestDatabase) -> None:
     await add_schedule(database.pool, "nightly", cron="0 3 * * *", worker="count")
     async with oban_py(database) as node, serving(database), web(database) as shown:
