@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 MANY = 500
 """As many rows are copied, which takes more round trips and less time for each."""
 AGAIN = 5
+"""So often is tried again what deadlocks: others may insert the same keys over and over."""
 
 
 async def enqueue(
@@ -91,7 +92,7 @@ async def _insert_and_ring(
     wake: Callable[[Set[str]], Awaitable[None]],
 ) -> list[Enqueued]:
     waiting = ties.waiting(new)
-    results = await _insert_alone(connection, new, ties)
+    results = await _insert_alone(connection, new, ties, tied=bool(waiting))
     queues = {
         job.queue
         for place, (job, result) in enumerate(zip(new, results, strict=True))
@@ -108,7 +109,7 @@ async def _insert_and_ring(
 
 
 async def _insert_alone(
-    connection: Connection, new: Sequence[NewJob], ties: Ties
+    connection: Connection, new: Sequence[NewJob], ties: Ties, *, tied: bool
 ) -> list[Enqueued]:
     """Insert in a transaction of its own, and again if it deadlocks with a unique insert of another period."""
     mixed = len({job.unique is None for job in new}) == 2
@@ -116,7 +117,7 @@ async def _insert_alone(
     left = AGAIN
     while True:
         try:
-            if not (mixed or replacing or ties.waiting(new)):
+            if not (mixed or replacing or tied):
                 return await _insert(connection, new, ties, rings_itself=True)
             async with connection.transaction():
                 return await _insert(connection, new, ties, rings_itself=True)

@@ -1,6 +1,6 @@
 """Workflows and batches: jobs that wait for each other, enqueued together, all or none."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -10,6 +10,7 @@ from quarterjack.database import Database
 from quarterjack.errors import JobInvalid
 from quarterjack.following import Link, Ties
 from quarterjack.new_job import NewJob
+from quarterjack.unique import are_texts
 
 LONGEST = 127
 
@@ -29,7 +30,7 @@ class Workflow:
             raise JobInvalid(
                 f"{name!r} is in the workflow already: each of its jobs has a name of its own"
             )
-        if isinstance(after, str) or not isinstance(after, Collection):
+        if not are_texts(after):
             raise JobInvalid(f"after is {after!r:.60}: give a list of names")
         self._jobs[name] = _plain(name, job)
         self._after[name] = tuple(dict.fromkeys(after))

@@ -9,6 +9,7 @@ from quarterjack.errors import JobInvalid
 from quarterjack.model import Enqueued
 from quarterjack.queries import flows
 from quarterjack.queries.flows import Edge
+from quarterjack.unique import are_texts
 
 ENDS = ("cancelled", "discarded", "deleted")
 LARGEST = 2**63 - 1
@@ -53,13 +54,9 @@ class Ties:
 NO_TIES = Ties()
 
 
-def read_after(after: object, even_if: object) -> tuple[int, ...]:
+def read_after(after: object, even_if: Any) -> tuple[int, ...]:
     """Give the ids once each; JobInvalid if they are none, or `even_if` names what is no end."""
-    if (
-        isinstance(even_if, str)
-        or not isinstance(even_if, Collection)
-        or any(end not in ENDS for end in even_if)
-    ):
+    if not are_texts(even_if) or set(even_if) - set(ENDS):
         raise JobInvalid(f"even_if is {even_if!r:.60}: choose from {', '.join(ENDS)}")
     if isinstance(after, str) or not isinstance(after, Collection):
         raise JobInvalid(f"after is {after!r:.60}: give a list of ids of jobs")

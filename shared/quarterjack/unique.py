@@ -43,13 +43,13 @@ class Unique:
                 f"unique period is {self.period!s:.60}: give a timedelta above 0 of at most "
                 f"{LONGEST.days} days, or None for ever"
             )
-        if not _are_texts(self.keys):
+        if not are_texts(self.keys):
             raise JobInvalid(f"unique keys are {self.keys!r:.60}: give the names of some args")
-        if not _are_texts(self.fields) or not self.fields or set(self.fields) - set(FIELDS):
+        if not are_texts(self.fields) or not self.fields or set(self.fields) - set(FIELDS):
             raise JobInvalid(
                 f"unique fields are {self.fields!r:.60}: choose from {', '.join(FIELDS)}"
             )
-        if not _are_texts(self.replace) or set(self.replace) - set(REPLACEABLE):
+        if not are_texts(self.replace) or set(self.replace) - set(REPLACEABLE):
             raise JobInvalid(
                 f"unique replace is {self.replace!r:.60}: choose from {', '.join(REPLACEABLE)}"
             )
@@ -100,7 +100,8 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _are_texts(value: object) -> bool:
+def are_texts(value: object) -> bool:
+    """Say whether these are texts, and not one, which would be taken for its letters."""
     return (
         isinstance(value, Collection)
         and not isinstance(value, str)

@@ -39,7 +39,7 @@ def main() -> None:
     _work(chosen, UUID(life), int(os.environ[supervisor.TURNS]))
 
 
-def _work(chosen: settings.Settings, life: UUID, ready: int) -> None:
+def _work(chosen: settings.Settings, life: UUID, turns: int) -> None:
     """Work, and end at once: a thread that does not heed its cancellation must not keep the process."""
     from quarterjack.database import UNREACHABLE
     from quarterjack.errors import QuarterjackError
@@ -48,7 +48,7 @@ def _work(chosen: settings.Settings, life: UUID, ready: int) -> None:
     gc.freeze()
     gc.set_threshold(*GARBAGE)
     try:
-        code = _run(serve(chosen, life, ready))
+        code = _run(serve(chosen, life, turns))
     except QuarterjackError as error:
         print(f"quarterjack-worker: {error}", file=sys.stderr)
         code = 1

@@ -160,7 +160,7 @@ class Acker:
         return held
 
     def _remember(self, key: Key, *, again: bool) -> None:
-        if key in self._written and again:
+        if again and key in self._written:
             log.warning("the database had lost that job %d is done; it is written again", key[0])
         self._written[key] = None
 

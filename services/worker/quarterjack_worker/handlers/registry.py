@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError
 
 from quarterjack.errors import JobInvalid, SettingInvalid
 from quarterjack.new_job import NewJob
-from quarterjack.unique import Unique
+from quarterjack.unique import Unique, are_texts
 from quarterjack_worker.handlers import backoff as waits
 from quarterjack_worker.handlers.backoff import Backoff
 from quarterjack_worker.handlers.job_types import (
@@ -168,11 +168,7 @@ def _check(where: str, *, timeout: object, schedule: object, redacted: object, *
         )
     if schedule is not None and not isinstance(schedule, DefaultSchedule):
         raise JobTypeInvalid(f"{where}: its schedule is {schedule!r:.60}; give a DefaultSchedule")
-    if (
-        isinstance(redacted, str)
-        or not isinstance(redacted, Collection)
-        or not all(isinstance(name, str) for name in redacted)
-    ):
+    if not are_texts(redacted):
         raise JobTypeInvalid(f"{where}: redacted is {redacted!r:.60}; give a list of names of args")
 
 
