@@ -229,9 +229,9 @@ async def test_it_stops_and_starts_our_queues_and_no_others(shared: TestDatabase
         await until(lambda: _state(shared, other, "completed"))
         assert await _state(shared, id, "available")
 
-        start = {"action": "start", "limit": 3, "paused": False, "ident": "any"}
-        for queue in ("elixir_only", "default"):
-            await node.ask("signal", payload=start | {"queue": queue})
+        start = {"action": "start", "limit": 3, "paused": False}
+        for queue, ident in (("elixir_only", "any"), ("default", "Oban.worker-1")):
+            await node.ask("signal", payload=start | {"queue": queue, "ident": ident})
         await until(lambda: _state(shared, id, "completed"))
 
         await until(lambda: shared.pool.fetchval("SELECT NOT bool_or(paused) FROM qj_producers"))
