@@ -63,6 +63,23 @@ async def test_it_is_bounded(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> N
     assert await bulk.delete(admin.database.pool, chosen) == 4
 
 
+async def test_a_job_that_was_tried_as_often_as_can_be_counted_is_retried_with_others(
+    admin: Admin,
+) -> None:
+    await admin.database.pool.execute(
+        """
+        INSERT INTO oban_jobs (worker, queue, state, attempt, max_attempts)
+        SELECT 'count', 'sums', 'discarded', tried, tried FROM unnest('{3,2147483647}'::int[]) AS tried
+        """
+    )
+    chosen = bulk.Chosen(states=["discarded"], worker=None, queue="sums", above=0, upto=10**6)
+
+    assert await bulk.retry(admin.database.pool, chosen) == 2
+
+    rows = await admin.database.pool.fetch("SELECT attempt, max_attempts FROM oban_jobs ORDER BY 1")
+    assert [tuple(row) for row in rows] == [(3, 4), (2147483646, 2147483647)]
+
+
 async def test_meta_that_is_no_object_keeps_no_job_from_being_cancelled(admin: Admin) -> None:
     ids = [
         row["id"]

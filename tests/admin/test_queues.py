@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -167,6 +167,26 @@ async def test_any_name_has_a_page(admin: Admin, name: str) -> None:
     )
     assert asked.status == 200
     assert [each.paused for each in await queues.steered(admin.database.pool, name)] == [True]
+
+
+async def test_its_oldest_job_may_be_of_any_priority(admin: Admin) -> None:
+    pool = admin.database.pool
+    await pool.execute(
+        """
+        INSERT INTO oban_jobs (worker, queue, priority, scheduled_at)
+        SELECT 'count', 'sums', priority, '2026-01-01'::timestamp - priority * interval '1 day'
+        FROM unnest('{0,0,9,12}'::int[]) AS priority
+        """
+    )
+    await pool.execute(
+        "INSERT INTO oban_jobs (worker, queue, scheduled_at) VALUES ('x', 'odd', '-infinity')"
+    )
+
+    sums, odd = sorted(await queues.standings(pool), key=lambda each: each.queue, reverse=True)
+
+    assert (sums.available, odd.available) == (4, 1)
+    assert sums.oldest_at == datetime(2025, 12, 20, tzinfo=UTC)
+    assert odd.oldest_at == datetime(1, 1, 3, tzinfo=UTC)
 
 
 async def test_a_worker_follows_and_the_page_says_so(database: TestDatabase, admin: Admin) -> None:

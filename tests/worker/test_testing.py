@@ -17,7 +17,7 @@ import tests.jobs
 from quarterjack import Address, NewJob, Unique
 from quarterjack.database import Pool
 from quarterjack.testing import advance, assert_enqueued, enqueued, refute_enqueued
-from quarterjack_worker import Context, job
+from quarterjack_worker import Context, Snooze, job
 from quarterjack_worker.testing import drain, perform, perform_job
 from tests.documents import write_files
 from tests.waiting import until
@@ -52,6 +52,22 @@ async def fail_too_late(args: dict[str, Any], context: Context) -> None:
     async with context.transaction():
         pass
     raise ValueError("after all")
+
+
+@job("snooze_too_late")
+async def snooze_too_late(args: dict[str, Any], context: Context) -> Snooze:
+    """Ask for another attempt when all is done."""
+    async with context.transaction():
+        pass
+    return Snooze(HOUR)
+
+
+@job("answer_too_late", recorded=True)
+async def answer_too_late(args: dict[str, Any], context: Context) -> int:
+    """Give a result when all is done."""
+    async with context.transaction():
+        pass
+    return 7
 
 
 async def test_a_job_runs_as_its_type_says(quarterjack_pool: Pool) -> None:
@@ -111,6 +127,17 @@ async def test_a_failure_after_the_completion_is_told(
 
     assert done.state == "completed"
     assert "failed after that: ValueError: after all" in caplog.text
+
+
+@pytest.mark.parametrize("worker", ["snooze_too_late", "answer_too_late"])
+async def test_what_is_returned_after_the_completion_is_told(
+    quarterjack_pool: Pool, caplog: pytest.LogCaptureFixture, worker: str
+) -> None:
+    done = await perform(quarterjack_pool, worker)
+
+    assert (done.state, "result" in done.meta) == ("completed", False)
+    said = {"snooze_too_late": "cannot be Snooze", "answer_too_late": "transaction(result=…)"}
+    assert said[worker] in caplog.text
 
 
 async def test_a_test_that_is_cancelled_is_no_failure_of_its_job(quarterjack_pool: Pool) -> None:

@@ -172,15 +172,27 @@ async def standings(db: Database, *, queue: str | None = None) -> list[Standing]
           FROM (SELECT FROM oban_jobs WHERE state = 'available' AND queue = n.queue LIMIT $2 + 1) AS first
         ) AS few
         CROSS JOIN LATERAL (
-          SELECT min(first.at) AS at
-          FROM generate_series(0, 9) AS priority
-          CROSS JOIN LATERAL (
-            SELECT greatest(least(j.scheduled_at, '9999-01-01'), '0001-01-03') AS at
-            FROM oban_jobs AS j
-            WHERE j.state = 'available' AND j.queue = n.queue AND j.priority = priority.priority
-            ORDER BY j.scheduled_at
-            LIMIT 1
-          ) AS first
+          WITH RECURSIVE first (priority, scheduled_at) AS (
+            (
+              SELECT priority, scheduled_at
+              FROM oban_jobs
+              WHERE state = 'available' AND queue = n.queue
+              ORDER BY priority, scheduled_at
+              LIMIT 1
+            )
+            UNION ALL
+            SELECT next.priority, next.scheduled_at
+            FROM first
+            CROSS JOIN LATERAL (
+              SELECT priority, scheduled_at
+              FROM oban_jobs
+              WHERE state = 'available' AND queue = n.queue AND priority > first.priority
+              ORDER BY priority, scheduled_at
+              LIMIT 1
+            ) AS next
+          )
+          SELECT greatest(least(min(scheduled_at), '9999-01-01'), '0001-01-03') AS at
+          FROM (SELECT scheduled_at FROM first LIMIT 100) AS each
         ) AS oldest
         CROSS JOIN LATERAL (
           SELECT

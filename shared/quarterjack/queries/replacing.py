@@ -51,7 +51,7 @@ async def replace(db: Database, wanted: Sequence[Replacement]) -> set[int]:
             args = CASE WHEN 'args' = ANY (w.fields) THEN w.args ELSE j.args END,
             priority = CASE WHEN 'priority' = ANY (w.fields) THEN w.priority ELSE j.priority END,
             max_attempts = CASE
-              WHEN 'max_attempts' = ANY (w.fields) THEN greatest(w.max_attempts, j.attempt + 1)
+              WHEN 'max_attempts' = ANY (w.fields) THEN greatest(w.max_attempts, least(j.attempt, 2147483646) + 1)
               ELSE j.max_attempts
             END,
             tags = CASE WHEN 'tags' = ANY (w.fields) THEN w.tags ELSE j.tags END,

@@ -145,6 +145,9 @@ class Context:
 
     def record(self, result: object) -> None:
         """Keep a result with the job. One that cannot be kept is a warning: the work is done."""
+        if self.completed:
+            self.warn("its result was not recorded: give it to transaction(result=…)")
+            return
         try:
             plain = to_jsonable_python(result)
             size = len(encode_object("its result", {"result": plain}))

@@ -70,7 +70,13 @@ class Runner:
             if context.cancelled:
                 raise asyncio.CancelledError
             result = await self._call(context)
-            return None if context.completed else _ended(context, result)
+            if not context.completed:
+                return _ended(context, result)
+            if isinstance(result, Outcome):
+                context.warn(
+                    f"it is completed, by its transaction(), and cannot be {result!r:.200}"
+                )
+            return None
         except BaseException as error:
             if not context.completed:
                 return self._stopped(context, error)
