@@ -7,7 +7,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -21,6 +20,7 @@ from tests.interop.environment import newer_python
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
+    "max_wal_size": "256MB",
     "max_connections": "200",
     "timezone": "Pacific/Auckland",
     "log_statement": "none",
@@ -98,18 +98,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     chosen: Binaries = request.param
-    directory: Path = tmp_path_factory.mktemp("postgres") / "data"
-    started = Server(directory, bin_dir=chosen.path, settings=SETTINGS)
-    started.start()
-    try:
+    with throwaway.server(bin_dir=chosen.path, settings=SETTINGS) as started:
         asyncio.run(throwaway.make_template(started))
         yield started
-    finally:
-        started.stop("immediate")
 
 
 @pytest.fixture(scope="session")
@@ -148,19 +141,12 @@ async def execute(server: Server, statement: str) -> None:
 
 
 @pytest.fixture
-async def own_server_database(
-    server: Server, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[TestDatabase]:
+async def own_server_database(server: Server) -> AsyncIterator[TestDatabase]:
     """A migrated database on a server that the test may restart."""
-    directory = tmp_path_factory.mktemp("own") / "data"
     settings = SETTINGS | {"fsync": "on", "full_page_writes": "on"}
-    own = Server(directory, bin_dir=server.bin_dir, settings=settings)
-    await asyncio.to_thread(own.start)
-    try:
+    with throwaway.server(bin_dir=server.bin_dir, settings=settings) as own:
         url = own.url("postgres")
         address = Address(url=url, direct_url=url, schema="public")
         await migrate.apply(address, optional=migrate.OPTIONAL)
         async with open_pool(address, name="tests", size=10) as pool:
             yield TestDatabase(url=url, address=address, pool=pool, server=own)
-    finally:
-        await asyncio.to_thread(own.stop, "immediate")

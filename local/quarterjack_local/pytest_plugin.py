@@ -13,16 +13,11 @@ from quarterjack_local.postgres import Server
 
 
 @pytest.fixture(scope="session")
-def quarterjack_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def quarterjack_server() -> Iterator[Server]:
     """A Postgres that starts with the first test that needs it."""
-    directory = tmp_path_factory.mktemp("quarterjack") / "data"
-    server = Server(directory, settings=throwaway.SETTINGS)
-    server.start()
-    try:
+    with throwaway.server() as server:
         asyncio.run(throwaway.make_template(server))
         yield server
-    finally:
-        server.stop("immediate")
 
 
 @pytest_asyncio.fixture

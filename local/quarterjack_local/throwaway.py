@@ -1,7 +1,11 @@
 """Databases for tests: one migrated template on a server, and a copy of it for each test."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 from quarterjack import Address, migrate
@@ -9,8 +13,29 @@ from quarterjack.queries import databases
 from quarterjack_local.postgres import Server
 
 TEMPLATE = "template_quarterjack"
-SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-"""What makes a server faster whose data may be lost."""
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "max_wal_size": "256MB",
+}
+"""What makes a server faster whose data may be lost, and bounds its log."""
+MEMORY, ENOUGH = Path("/dev/shm"), 2**31  # noqa: S108 - a directory with a name of its own is made there
+
+
+@contextmanager
+def server(
+    *, bin_dir: Path | None = None, settings: Mapping[str, str] = SETTINGS
+) -> Iterator[Server]:
+    """Run a server whose data goes with it: in memory, if there is room, where it makes databases ten times as fast."""
+    roomy = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH
+    with tempfile.TemporaryDirectory(prefix="quarterjack-", dir=MEMORY if roomy else None) as place:
+        started = Server(Path(place) / "data", bin_dir=bin_dir, settings=settings)
+        started.start()
+        try:
+            yield started
+        finally:
+            started.stop("immediate")
 
 
 async def make_template(server: Server) -> None:
