@@ -1,28 +1,55 @@
 """A real admin in this process, and visitors who use it as browsers do."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from html import unescape
 from typing import Any
 
 import aiohttp
+import aiohttp_jinja2
+import jinja2
 import pytest
 from aiohttp.test_utils import TestServer
+from argon2.profiles import CHEAPEST
 
 from quarterjack.queries import access
+from quarterjack_admin import passwords
 from quarterjack_admin.__main__ import LINK_LASTS
 from quarterjack_admin.app import make_app
 from quarterjack_admin.config import Config
 from quarterjack_admin.guard import digest
-from quarterjack_admin.passwords import Passwords
 from tests.conftest import TestDatabase
 from tests.processes import free_port
 
 PASSWORD = "correct horse battery"
 CSRF = re.compile(r'name="csrf_token" value="([^"]*)"')
-HASH = Passwords()
+
+
+class _Compiled(jinja2.BytecodeCache):
+    """Templates, compiled once for all admins of this process."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Any) -> None:
+        if bucket.key in self.found:
+            bucket.bytecode_from_string(self.found[bucket.key])
+
+    def dump_bytecode(self, bucket: Any) -> None:
+        self.found[bucket.key] = bucket.bytecode_to_string()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick() -> Iterator[None]:
+    """Compile each template once, and hash passwords as cheaply as can be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "RFC_9106_LOW_MEMORY", CHEAPEST)
+        compiled = partial(aiohttp_jinja2.setup, bytecode_cache=_Compiled())
+        patch.setattr(aiohttp_jinja2, "setup", compiled)
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +154,7 @@ async def add_user(database: TestDatabase, name: str, role: str) -> None:
         "INSERT INTO qj_users (name, role, password_hash) VALUES ($1, $2, $3)",
         name,
         role,
-        await HASH.hash(PASSWORD),
+        await passwords.Passwords().hash(PASSWORD),
     )
 
 

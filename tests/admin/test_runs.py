@@ -305,13 +305,15 @@ async def test_a_job_that_changed_meanwhile_is_left_alone(admin: Admin) -> None:
 async def test_acting_too_often_is_slowed_down(admin: Admin) -> None:
     visitor = await admin.signed_in()
     await visitor.get("/account")
-    answers = [
-        await visitor.post("/schedules/none/run", {"request_id": secrets.token_hex(4)})
-        for _ in range(62)
-    ]
+    allowed = 0
+    while allowed < 90:  # one more for each second that it takes
+        answer = await visitor.post("/schedules/none/run", {"request_id": secrets.token_hex(4)})
+        if answer.status == 429:
+            break
+        assert answer.status == 404
+        allowed += 1
 
-    assert {page.status for page in answers[:60]} == {404}
-    assert answers[-1].status == 429
+    assert 60 <= allowed < 90
 
 
 async def test_a_redirect_after_an_action_is_no_failure(
