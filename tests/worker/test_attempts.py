@@ -1,5 +1,6 @@
 """What a process holds: every claimed job from its claim to its outcome, and nothing else."""
 
+import time
 from contextvars import ContextVar
 from typing import Any
 from uuid import uuid4
@@ -7,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from quarterjack.queries import acks
-from quarterjack_worker.attempts import SLICE
+from quarterjack_worker.attempts import LATE, SLICE
 from quarterjack_worker.handlers.registry import job
 from quarterjack_worker.queues import Queue
 from tests.waiting import until
@@ -26,7 +27,7 @@ async def set_tenant() -> None:
 
 
 async def test_jobs_begin_in_their_order_a_slice_at_a_time(holding: Holding) -> None:
-    holding.attempts.take(await holding.claim(MANY), claimed_from=0)
+    holding.attempts.take(await holding.claim(MANY), asked_at=time.monotonic_ns())
     assert (holding.queue.running, len(holding.queue.waiting)) == (SLICE, 50)
 
     await holding.all_ended()
@@ -41,7 +42,7 @@ async def test_a_job_that_is_cancelled_before_it_begins_never_begins(
     holding: Holding, place: int
 ) -> None:
     jobs = await holding.claim(MANY)
-    holding.attempts.take(jobs, claimed_from=0)
+    holding.attempts.take(jobs, asked_at=time.monotonic_ns())
 
     holding.attempts.kill(jobs[place].id)
     await holding.all_ended()
@@ -51,8 +52,25 @@ async def test_a_job_that_is_cancelled_before_it_begins_never_begins(
     assert await holding.states() == {"completed": MANY - 1, "cancelled": 1}
 
 
+async def test_a_job_that_another_may_have_by_now_does_not_begin(holding: Holding) -> None:
+    """As when the process is stopped between two of a batch."""
+    jobs = await holding.claim(3)
+    holding.attempts.take(jobs[:1], asked_at=time.monotonic_ns())
+    holding.attempts.take(jobs[1:], asked_at=time.monotonic_ns() - LATE - 1)
+    await holding.all_ended()
+
+    assert holding.attempts.doubtful.is_set()
+    await holding.lost.look()
+
+    assert ran == [0]
+    assert await holding.states() == {"available": 2, "completed": 1}
+    assert await holding.pool.fetchval(
+        "SELECT max(attempt) = 1 AND min(attempt) = 0 FROM oban_jobs"
+    )
+
+
 async def test_what_has_not_ended_when_the_grace_is_over_goes_back(holding: Holding) -> None:
-    holding.attempts.take(await holding.claim(MANY, "endless"), claimed_from=0)
+    holding.attempts.take(await holding.claim(MANY, "endless"), asked_at=time.monotonic_ns())
 
     await holding.attempts.drain(0)
 
@@ -63,7 +81,7 @@ async def test_what_has_not_ended_when_the_grace_is_over_goes_back(holding: Hold
 
 async def test_no_more_run_than_may(holding: Holding) -> None:
     holding.queue.limit = 3
-    holding.attempts.take(await holding.claim(MANY, "counted"), claimed_from=0)
+    holding.attempts.take(await holding.claim(MANY, "counted"), asked_at=time.monotonic_ns())
 
     await holding.all_ended()
 
@@ -73,7 +91,7 @@ async def test_no_more_run_than_may(holding: Holding) -> None:
 
 async def test_a_job_that_would_wait_for_long_goes_back(holding: Holding) -> None:
     holding.queue.limit, holding.queue.took = 3, 0.0001
-    holding.attempts.take(await holding.claim(10, "endless"), claimed_from=0)
+    holding.attempts.take(await holding.claim(10, "endless"), asked_at=time.monotonic_ns())
     holding.queue.look_ahead()
     assert holding.queue.ahead > 0
 
@@ -90,7 +108,7 @@ async def test_a_job_that_would_wait_for_long_goes_back(holding: Holding) -> Non
 
 async def test_a_paused_queue_begins_nothing_more(holding: Holding) -> None:
     holding.queue.paused = True
-    holding.attempts.take(await holding.claim(3), claimed_from=0)
+    holding.attempts.take(await holding.claim(3), asked_at=time.monotonic_ns())
 
     await until(lambda: are(holding, {"available": 3}))
 
@@ -100,7 +118,7 @@ async def test_a_paused_queue_begins_nothing_more(holding: Holding) -> None:
 async def test_waiting_jobs_begin_when_their_queue_is_scaled_up(holding: Holding) -> None:
     """Though nothing ends and nothing is claimed."""
     holding.queue.limit = 1
-    holding.attempts.take(await holding.claim(3, "endless"), claimed_from=0)
+    holding.attempts.take(await holding.claim(3, "endless"), asked_at=time.monotonic_ns())
 
     holding.queue.limit = 3
     await until(lambda: run(holding, 3))
@@ -112,7 +130,7 @@ async def test_waiting_jobs_begin_when_their_queue_is_scaled_up(holding: Holding
 async def test_a_thread_keeps_its_place_however_often_it_is_told_to_stop(holding: Holding) -> None:
     freed.clear()
     [job] = await holding.claim(1, "deaf")
-    holding.attempts.take([job], claimed_from=0)
+    holding.attempts.take([job], asked_at=time.monotonic_ns())
     try:
         await until(lambda: has(ran, 1))
         for _ in range(2):
@@ -130,7 +148,7 @@ async def test_a_thread_keeps_its_place_however_often_it_is_told_to_stop(holding
 async def test_a_waiting_job_that_is_cancelled_ends_at_once(holding: Holding) -> None:
     holding.queue.limit = 1
     jobs = await holding.claim(3, "endless")
-    holding.attempts.take(jobs, claimed_from=0)
+    holding.attempts.take(jobs, asked_at=time.monotonic_ns())
 
     holding.attempts.kill(jobs[2].id)
     await until(lambda: are(holding, {"available": 1, "executing": 2}))
@@ -184,7 +202,7 @@ async def test_no_job_meets_the_context_variables_of_another(holding: Holding) -
     """The end of one job makes room for the next, which must not begin as a part of it."""
     met.clear()
     holding.queue.limit = 1
-    holding.attempts.take(await holding.claim(5, "set_tenant"), claimed_from=0)
+    holding.attempts.take(await holding.claim(5, "set_tenant"), asked_at=time.monotonic_ns())
 
     await holding.all_ended()
 

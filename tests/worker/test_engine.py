@@ -97,7 +97,7 @@ async def test_a_worker_whose_claims_fail_is_not_ready(
 async def test_jobs_of_a_late_answer_are_not_begun(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quarterjack_worker.engine.LATE", -1.0)
+    monkeypatch.setattr("quarterjack_worker.attempts.LATE", -1)
     ran.clear()
     await quarterjack.enqueue(database.pool, "noted", {"n": 1})
     with ThreadPoolExecutor(1) as threads:

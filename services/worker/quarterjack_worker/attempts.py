@@ -29,6 +29,8 @@ SLICE = 100
 """How many attempts begin at a time: what a thousand tasks touch in turn fits no processor's cache."""
 PATIENCE = 0.05
 """For how many seconds a claimed job waits for others to end; then it goes back, for whoever has room at once."""
+LATE = 3_000_000_000
+"""A worker that is silent for 5 s is taken for dead, and its last heartbeat may be a second older than the claim."""
 FAILED = (JobState.RETRYABLE, JobState.DISCARDED)
 LEVELS: dict[str, int] = {"completed": logging.DEBUG} | dict.fromkeys(FAILED, logging.WARNING)
 
@@ -39,6 +41,8 @@ class Attempts:
     `doubtful` is set when the database may count jobs as this process's that are not here.
 
     Invariant: no more than a queue's limit have begun and not ended. Those beyond it wait, in the order of their claim.
+    None begins when another worker may have it: a process that was stopped, or whose claim was answered late, may have
+    been taken for dead meanwhile.
     """
 
     def __init__(
@@ -74,14 +78,18 @@ class Attempts:
     def __iter__(self) -> Iterator[Key]:
         return iter(self._held)
 
-    def take(self, jobs: Sequence[Job], *, claimed_from: int) -> None:
-        """Take claimed jobs, at once, and begin them in their order, a slice in each turn of the loop."""
+    def take(self, jobs: Sequence[Job], *, asked_at: int) -> None:
+        """Take jobs whose claim was asked for at `asked_at`, in ns of the monotonic clock.
+
+        They begin in their order, a slice in each turn of the loop.
+        """
         for job in jobs:
             context = self._runner.begin(job)
+            context.asked_at = asked_at
             self._held[context.claim.key] = context
             self._queues[job.queue].waiting.append(context)
             if self._telemetry.on:
-                self._trace_claim(job, claimed_from)
+                self._trace_claim(job, asked_at)
         if not self._beginning:
             self._begin_some()
         self._watch()
@@ -190,9 +198,12 @@ class Attempts:
     async def _run(self, queue: Queue, context: Context) -> None:
         job = context.job
         context.begun = True
-        span = self._trace_run(job) if self._telemetry.on else None
         began = time.monotonic_ns()
         try:
+            if began - context.asked_at > LATE and not context.cancelled:
+                self.doubtful.set()  # all that are dropped here go back together, as lost claims
+                return
+            span = self._trace_run(job) if self._telemetry.on else None
             ack = await self._runner.run(context)
             state = ack.state if ack else JobState.COMPLETED
             if span is not None:
@@ -228,10 +239,10 @@ class Attempts:
             log.warning("could not give jobs back yet: %s: %s", ids, error)
             self.doubtful.set()
 
-    def _trace_claim(self, job: Job, began: int) -> None:
+    def _trace_claim(self, job: Job, asked_at: int) -> None:
         if parent := job.meta.get("traceparent"):
             span = self._telemetry.start(f"claim {job.queue}", parent=parent, kind="consumer")
-            span.started = began
+            span.started = time.time_ns() - (time.monotonic_ns() - asked_at)
             self._telemetry.end(span)
 
     def _trace_run(self, job: Job) -> Span:

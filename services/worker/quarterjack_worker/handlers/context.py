@@ -49,6 +49,7 @@ class Context:
     claim: Claim
     handlers_pool: "Pool | None"
     told: Told
+    asked_at: int = 0
     deadline: datetime | None = None
     cancelled: bool = False
     killed: bool = False
