@@ -166,27 +166,25 @@ class Table:
         ours: float,
         theirs: float,
         unit: str,
-        must: float,
+        must: float | None,
         aim: float | None = None,
     ) -> None:
         ratio = ours / theirs
-        goal = f"≥ {must:g} ×" + (f", aim {aim:g}" if aim else "")
-        self._row(
-            what,
-            f"{ours:,.0f} {unit}",
-            f"{theirs:,.0f} {unit}",
-            f"{ratio:.2f}",
-            goal,
-            ratio >= must,
-        )
+        goals = [f"≥ {must:g} ×"] * (must is not None) + [f"aim {aim:g}"] * (aim is not None)
+        figures = f"{ours:,.0f} {unit}", f"{theirs:,.0f} {unit}", f"{ratio:.2f}", ", ".join(goals)
+        self._row(what, *figures, kept=ratio >= (must or aim or 0), aim=must is None)
 
-    def at_most(self, what: str, ours: float, unit: str, must: float, beside: str = "") -> None:
-        self._row(what, f"{ours:.2f} {unit}", beside, "", f"≤ {must:.2f} {unit}", ours <= must)
+    def at_most(
+        self, what: str, ours: float, unit: str, most: float, beside: str = "", *, aim: bool = False
+    ) -> None:
+        goal = f"{'aim' if aim else '≤'} {most:.2f} {unit}"
+        self._row(what, f"{ours:.2f} {unit}", beside, "", goal, kept=ours <= most, aim=aim)
 
-    def _row(self, *cells: str | bool) -> None:
-        *said, kept = cells
-        self.missed += not kept
-        self.rows.append(f"| {' | '.join(map(str, said))} | {'yes' if kept else '**no**'} |")
+    def _row(self, *cells: str, kept: bool, aim: bool) -> None:
+        """Note it; an aim that is missed is no budget that is missed."""
+        self.missed += not kept and not aim
+        word = "yes" if kept else "not yet" if aim else "**no**"
+        self.rows.append(f"| {' | '.join(cells)} | {word} |")
         print(self.rows[-1], flush=True)
 
     def show(self, missing: dict[str, str]) -> None:
