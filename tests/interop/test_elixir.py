@@ -12,6 +12,7 @@ import quarterjack
 from quarterjack import NewJob
 from quarterjack.queries import jobs
 from tests.conftest import TestDatabase
+from tests.flows import states
 from tests.processes import Service, cluster
 from tests.waiting import until
 
@@ -68,6 +69,9 @@ WHERE state IN ('scheduled', 'retryable') AND scheduled_at <= timezone('UTC', no
 PRUNE = """
 DELETE FROM oban_jobs
 WHERE state = 'completed' AND scheduled_at < timezone('UTC', now()) - interval '60 s'
+"""
+UPDATE_META = """
+UPDATE oban_jobs SET meta = '{"done": 7}' WHERE id = $1
 """
 CONFLICT = """
 SELECT id FROM oban_jobs
@@ -201,6 +205,33 @@ async def test_its_leader_stages_and_prunes_beside_ours(database: TestDatabase) 
 
     assert await database.pool.fetch("SELECT * FROM oban_peers") == peer
     assert await database.pool.fetchval("SELECT count(*) FROM oban_leaders") == 0
+
+
+async def test_its_progress_in_meta_hides_no_end_from_jobs_that_wait(
+    database: TestDatabase,
+) -> None:
+    pool = database.pool
+    [step, last] = await quarterjack.enqueue_many(pool, [NewJob(worker="W", queue="elixir")] * 2)
+    after = [await quarterjack.enqueue(pool, "w", after=[each.id or 0]) for each in (step, last)]
+    marked = "SELECT count(*) = 2 FROM oban_jobs WHERE meta ? 'qj_followed'"
+    async with cluster(database) as running:
+        await running.scheduler()
+        await until(lambda: pool.fetchval(marked))
+
+        await pool.execute(UPDATE_META, step.id)
+        await until(lambda: pool.fetchval(marked))
+        await pool.execute("UPDATE oban_jobs SET state = 'completed' WHERE id = $1", step.id)
+        await pool.execute("DELETE FROM oban_jobs WHERE id = $1", step.id)
+        await pool.execute(
+            "UPDATE oban_jobs SET meta = '{}', state = 'completed' WHERE id = $1", last.id
+        )
+        await pool.execute("DELETE FROM oban_jobs WHERE id = $1", last.id)
+
+        await until(
+            lambda: pool.fetchval("SELECT count(*) = 0 FROM qj_edges WHERE outcome IS NULL")
+        )
+
+    assert await states(pool, *(each.id for each in after)) == ["available"] * 2
 
 
 async def test_its_unique_insert_finds_our_job_whatever_the_order_of_keys(

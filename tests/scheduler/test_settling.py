@@ -82,8 +82,8 @@ async def test_the_pruner_mends_and_forgets(database: TestDatabase) -> None:
     [parent] = await enqueue_many(database.pool, [NewJob(worker="w")])
     child = await quarterjack.enqueue(database.pool, "w", after=[parent.id or 0])
     gone = await quarterjack.enqueue(database.pool, "w", after=[parent.id or 0])
-    await database.pool.execute("UPDATE oban_jobs SET meta = '{}'")
     await end(database.pool, parent.id or 0)
+    await database.pool.execute("TRUNCATE qj_ended")
     await database.pool.execute("DELETE FROM oban_jobs WHERE id = $1", gone.id)
     pruner = Pruner(from_environment(), own_traces=False)
 

@@ -1,9 +1,9 @@
 """What becomes of jobs that wait for others, when those have ended.
 
 Invariant: an edge is closed; or its parent, alive, has `qj_followed` in its meta, so that a trigger will note its end;
-or a line of qj_ended says that the parent is to be looked at. Edges come with lines, and a line goes when one of the
-others is true. To mark a parent is an update of its row, which must find it alive: an end comes after that and finds
-the mark, or the line stays for another look.
+or a line of qj_ended says that the parent is to be looked at. Edges come with lines, and so does the loss of a mark; a
+line goes when one of the others is true. To mark a parent is an update of its row, which must find it alive: an end
+comes after that and finds the mark, or the line stays for another look.
 """
 
 from collections.abc import Sequence
@@ -228,7 +228,7 @@ async def settle(db: Database, *, lines: int, edges: int, decide: bool = True) -
 async def mend(db: Database, *, beyond: int, limit: int) -> tuple[int, int]:
     """Note the ends that no trigger noted, of up to so many parents; the last one looked at, and how many were noted.
 
-    Another program may have written over the mark in a job's meta, or emptied a table. 0 for the last one starts anew.
+    Another program may have made a meta that takes no mark, or emptied a table. 0 for the last one starts anew.
     """
     record = await db.fetchrow(
         """
