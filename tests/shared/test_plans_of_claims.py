@@ -8,16 +8,18 @@ from uuid import uuid4
 import pytest
 
 from quarterjack.database import Connection
-from quarterjack.queries import acks, claims
+from quarterjack.queries import acks, claims, limits
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Want
+from quarterjack.queries.limits import WINDOW, Limits
 from tests.conftest import TestDatabase
 
 BATCH = 500
 A_FEW = 15
 """How many nodes of a plan may each pass a row of the batch on."""
 FILL = """
-INSERT INTO oban_jobs (worker, state) SELECT 'w', state::oban_job_state
+INSERT INTO oban_jobs (worker, state, args)
+SELECT 'w', state::oban_job_state, jsonb_build_object('tenant', n % 100)
 FROM generate_series(1, $1::integer / 2) AS n, (VALUES ('available'), ('completed')) AS s (state)
 """
 PRODUCER = """
@@ -29,8 +31,9 @@ VALUES ($1, 'Oban', 'n', 1, '1', 'default', 1000)
 class Explaining:
     """A connection that counts, for each statement it is given, the rows that its plan looked at."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *answer: dict[str, Any]) -> None:
         self.looked_at: list[int] = []
+        self._answer = list(answer)
         self._connection = connection
 
     async def fetch(self, statement: str, *arguments: object) -> list[Any]:
@@ -49,7 +52,7 @@ class Explaining:
         await db.execute("DEALLOCATE asked")
         [explained] = json.loads(text) if isinstance(text, str) else text
         self.looked_at.append(sum(map(_looked_at, _nodes(explained["Plan"]))))
-        return []
+        return self._answer
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -94,3 +97,25 @@ async def test_a_batch_looks_at_a_few_rows_for_each_of_its_own(
         "available": rows // 2 - 400, "completed": rows // 2 + 200, "retryable": 200
     }  # fmt: skip
     assert all(each <= A_FEW * BATCH for each in explaining.looked_at), explaining.looked_at
+
+
+@pytest.mark.parametrize("plans", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize(("partition_by", "running"), [(None, 50), ("tenant", BATCH)])
+async def test_a_claim_within_limits_looks_no_further_than_its_window(
+    database: TestDatabase, partition_by: str | None, running: int, plans: str
+) -> None:
+    want = Want(queue="default", producer=uuid4(), demand=BATCH, limited=True)
+    async with database.pool.acquire() as db:
+        await db.execute(FILL, 100_000)
+        await db.execute(PRODUCER, want.producer)
+        within = Limits(global_limit=50, partition_by=partition_by)
+        await limits.limit(db, "default", within, by="ana", reason="r")
+        await db.execute("ANALYZE oban_jobs")
+        await db.execute(f"SET plan_cache_mode = {plans}")
+        explaining: Any = Explaining(db, {"id": None, "left": True})
+
+        await limits.claim_limited(explaining, want=want, node="n", nonce="1")
+
+        executing = await db.fetchval("SELECT count(*) FROM oban_jobs WHERE state = 'executing'")
+    assert executing == running
+    assert explaining.looked_at[0] <= A_FEW * WINDOW
