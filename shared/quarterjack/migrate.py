@@ -159,8 +159,7 @@ def main() -> None:
             "applied. End the long transactions on it, or try again"
         )
     except (QuarterjackError, asyncpg.PostgresError) as error:
-        hint = getattr(error, "hint", None)
-        sys.exit(f"quarterjack-migrate: {error}" + (f"\n{hint}" if hint else ""))
+        sys.exit(f"quarterjack-migrate: {error}")
     except UNREACHABLE as error:
         sys.exit(f"quarterjack-migrate: cannot reach the database: {error}")
 

@@ -1,6 +1,8 @@
 """Migrations apply once, anywhere, and refuse what they do not understand."""
 
 import asyncio
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +116,13 @@ async def test_an_older_oban_is_refused_with_what_to_do(empty_database: TestData
         await migrate.apply(empty_database.address)
 
     assert "Oban.Migration.up" in str(refusal.value.hint)
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "quarterjack.migrate"),
+        env=os.environ | {"DATABASE_URL": empty_database.url},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await command.communicate()
+    assert said.decode().count("Oban.Migration.up") == 1
 
 
 async def test_an_unmigrated_database_is_refused(empty_database: TestDatabase) -> None:

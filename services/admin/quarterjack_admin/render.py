@@ -82,7 +82,7 @@ async def look_around(db: Connection) -> Shell:
         alarms.append(Alarm(text=f"No scheduler leads{ago}. Schedules are not being enqueued."))
     if unserved:
         names = ", ".join(unserved[:5])
-        alarms.append(Alarm(text=f"No worker takes jobs from {names}."))
+        alarms.append(Alarm(text=f"No worker of Quarterjack takes jobs from {names}."))
     if lost := await losses.recent(db):
         text = (
             f"A failover of the database took back {lost} decided ticks within the last day. "
