@@ -42,7 +42,7 @@ def lives(pid: int) -> bool:
     """Not a zombie either."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone, or just going
         return False
 
 
