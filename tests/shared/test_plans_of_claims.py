@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -29,9 +30,10 @@ VALUES ($1, 'Oban', 'n', 1, '1', 'default', 1000)
 
 
 class Explaining:
-    """A connection that counts, for each statement it is given, the rows that its plan looked at."""
+    """A connection that keeps the plan of each statement it is given, and counts the rows that it looked at."""
 
     def __init__(self, connection: Connection, *answer: dict[str, Any]) -> None:
+        self.plans: list[str] = []
         self.looked_at: list[int] = []
         self._answer = list(answer)
         self._connection = connection
@@ -51,6 +53,7 @@ class Explaining:
         )
         await db.execute("DEALLOCATE asked")
         [explained] = json.loads(text) if isinstance(text, str) else text
+        self.plans.append(json.dumps(explained))
         self.looked_at.append(sum(map(_looked_at, _nodes(explained["Plan"]))))
         return self._answer
 
@@ -119,3 +122,31 @@ async def test_a_claim_within_limits_looks_no_further_than_its_window(
         executing = await db.fetchval("SELECT count(*) FROM oban_jobs WHERE state = 'executing'")
     assert executing == running
     assert explaining.looked_at[0] <= A_FEW * WINDOW
+
+
+@pytest.mark.parametrize("plans", ["force_generic_plan", "force_custom_plan"])
+async def test_full_partitions_are_not_compared_with_each_job_one_by_one(
+    database: TestDatabase, plans: str
+) -> None:
+    """With ten thousand of them a claim would take seconds."""
+    want = Want(queue="default", producer=uuid4(), demand=BATCH, limited=True)
+    async with database.pool.acquire() as db:
+        await db.execute(FILL, 20_000)
+        await db.execute(PRODUCER, want.producer)
+        hourly = Limits(rate_limit=1, rate_period=timedelta(hours=1), partition_by="tenant")
+        await limits.limit(db, "default", hourly, by="ana", reason="r")
+        await db.execute(
+            """
+            INSERT INTO qj_rates
+            SELECT 'default', n::text, clock_timestamp() + interval '1 hour' FROM generate_series(1, 10000) AS n
+            """
+        )
+        await db.execute("ANALYZE oban_jobs, qj_rates")
+        await db.execute(f"SET plan_cache_mode = {plans}")
+        explaining: Any = Explaining(db, {"id": None, "left": True})
+
+        await limits.claim_limited(explaining, want=want, node="n", nonce="1")
+
+        executing = await db.fetchval("SELECT count(*) FROM oban_jobs WHERE state = 'executing'")
+    assert executing == 1
+    assert "hashed SubPlan" in explaining.plans[0]

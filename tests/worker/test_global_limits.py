@@ -189,6 +189,53 @@ async def test_a_limit_lifted_or_lowered_holds_for_the_next_claim(database: Test
     assert len(await _claim(database, uuid, 10)) == 10
 
 
+async def test_a_rate_waits_for_a_burst_of_its_own_not_for_the_period_of_an_earlier_one(
+    database: TestDatabase,
+) -> None:
+    await _limit(database, Limits(rate_limit=1, rate_period=timedelta(days=31)))
+    await _enqueue(database, "a", 20)
+    uuid = await _producer(database)
+    assert len(await _claim(database, uuid, 10)) == 1
+
+    await _limit(database, Limits(rate_limit=2, rate_period=timedelta(hours=1)))
+
+    assert await _claim(database, uuid, 10) == []
+    await database.pool.execute("UPDATE qj_rates SET free_at = free_at - interval '1 hour'")
+    assert len(await _claim(database, uuid, 10)) == 2
+
+
+async def test_a_claim_that_read_an_earlier_rate_takes_nothing_by_it(
+    database: TestDatabase,
+) -> None:
+    await _limit(database, Limits(rate_limit=5, rate_period=timedelta(days=31)))
+    await _enqueue(database, "a", 20)
+    uuid = await _producer(database)
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with database.pool.acquire() as connection, connection.transaction():
+        faster = Limits(rate_limit=2, rate_period=timedelta(hours=1))
+        await limits.limit(connection, "default", faster, by="ana", reason="x")
+        early = asyncio.create_task(_claim(database, uuid, 10))
+        await until(lambda: database.pool.fetchval(blocked))
+
+    assert await early == []
+    assert len(await _claim(database, uuid, 10)) == 2
+
+
+async def test_a_rate_of_more_than_a_job_in_a_microsecond_can_be_claimed_by(
+    database: TestDatabase,
+) -> None:
+    """An error would stop the claims of all queues of a worker."""
+    await _limit(database, Limits(rate_limit=1_000_000, rate_period=timedelta(milliseconds=1)))
+    await _enqueue(database, "a", 10)
+    uuid = await _producer(database)
+    owed = "INSERT INTO qj_rates VALUES ('default', '', clock_timestamp() + interval '1 hour')"
+    await database.pool.execute(owed)
+
+    assert await _claim(database, uuid, 10) == []
+    await database.pool.execute("DELETE FROM qj_rates")
+    assert len(await _claim(database, uuid, 10)) == 10
+
+
 async def test_parts_of_an_earlier_limit_are_passed_over(database: TestDatabase) -> None:
     hourly = Limits(rate_limit=2, rate_period=timedelta(hours=1), partition_by="tenant")
     await _limit(database, hourly)

@@ -68,7 +68,7 @@ async def claim_limited(
         """
         WITH q AS MATERIALIZED (
           SELECT
-            *, clock_timestamp() AS at, rate_period / rate_limit AS step,
+            *, clock_timestamp() AS at, greatest(rate_period / rate_limit, interval '1 us') AS step,
             least(global_limit, coalesce(rate_burst, rate_limit)) AS most
           FROM qj_queues
           WHERE
@@ -110,8 +110,7 @@ async def claim_limited(
               state = 'available' AND queue = $1 AND attempt < max_attempts
               AND (
                 q.partition_by IS NULL
-                OR left(coalesce(args ->> q.partition_by, ''), 500)
-                  <> ALL (ARRAY(SELECT part FROM known WHERE room <= 0))
+                OR left(coalesce(args ->> q.partition_by, ''), 500) NOT IN (SELECT part FROM known WHERE room <= 0)
               )
             ORDER BY priority, scheduled_at, id
             LIMIT CASE
@@ -217,7 +216,10 @@ async def read(db: Database, queue: str) -> Limits:
 
 
 async def limit(db: Database, queue: str, limits: Limits, *, by: str, reason: str) -> None:
-    """Set the limits of a queue, all of them. Claims read them; that there are some, workers learn within a second."""
+    """Set the limits of a queue, all of them. Claims read them; that there are some, workers learn within a second.
+
+    It counts as a claim, so that one that has read the earlier limits takes nothing by them.
+    """
     await db.execute(
         """
         INSERT INTO qj_queues AS q
@@ -225,7 +227,7 @@ async def limit(db: Database, queue: str, limits: Limits, *, by: str, reason: st
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         ON CONFLICT (queue, node) DO UPDATE SET
           global_limit = $2, rate_limit = $3, rate_period = $4, rate_burst = $5, partition_by = $6,
-          changed_at = clock_timestamp(), changed_by = $7, reason = $8
+          changed_at = clock_timestamp(), changed_by = $7, reason = $8, claims = q.claims + 1
         """,
         queue,
         limits.global_limit,
@@ -235,6 +237,22 @@ async def limit(db: Database, queue: str, limits: Limits, *, by: str, reason: st
         limits.partition_by,
         by,
         reason,
+    )
+    await _forgive(db, queue)
+
+
+async def _forgive(db: Database, queue: str) -> None:
+    """Let nothing wait longer for what an earlier rate let start than for a whole burst of the present one."""
+    await db.execute(
+        """
+        UPDATE qj_rates AS r
+        SET free_at = least(
+          r.free_at, clock_timestamp() + coalesce(q.rate_burst, q.rate_limit) * q.rate_period / q.rate_limit
+        )
+        FROM qj_queues AS q
+        WHERE r.queue = $1 AND q.queue = $1 AND q.node = ''
+        """,
+        queue,
     )
 
 
