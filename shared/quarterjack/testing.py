@@ -28,8 +28,10 @@ async def enqueued(
 
     `args` may name some of the job's args; what they hold is compared by `==`, so that a matcher such as
     `unittest.mock.ANY` fits too. `due` is an instant, or the time from now until the job is due; `near`
-    is how far off it may be.
+    is how far off it may be. What cannot fit anything, such as a handler in place of its name, is a TypeError: a test
+    that refutes it would pass for ever.
     """
+    _check(worker, args, due, near)
     at = await _instant(db, due)
     return [
         job
@@ -80,9 +82,22 @@ async def advance(db: Database, by: timedelta) -> None:
     The database's clock decides what is due, so the rows move back instead: also those by which unique
     jobs and the age of ended ones are judged. What runs at the moment stays as it is.
     """
+    if not isinstance(by, timedelta):
+        raise TypeError(f"time is to pass by {by!r:.60}: give a timedelta")
     if by < timedelta(0):
         raise ValueError(f"time cannot go back by {-by}: advance by 0 or more")
     await testing.move_back(db, by)
+
+
+def _check(worker: object, args: object, due: object, near: object) -> None:
+    if worker is not None and not isinstance(worker, str):
+        raise TypeError(f"worker is {worker!r:.60}: give the name of a job")
+    if args is not None and not isinstance(args, Mapping):
+        raise TypeError(f"args are {args!r:.60}: give a dict of those that matter")
+    if due is not None and not isinstance(due, datetime | timedelta):
+        raise TypeError(f"due is {due!r:.60}: give a datetime, or a timedelta from now")
+    if not isinstance(near, timedelta):
+        raise TypeError(f"near is {near!r:.60}: give a timedelta")
 
 
 async def _instant(db: Database, due: datetime | timedelta | None) -> datetime | None:

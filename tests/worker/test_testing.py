@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import tests.handlers
 import tests.jobs
 from quarterjack import Address, NewJob, Unique
 from quarterjack.database import Pool
+from quarterjack.model import Enqueued
 from quarterjack.testing import advance, assert_enqueued, enqueued, refute_enqueued
 from quarterjack_worker import Context, Snooze, job
 from quarterjack_worker.testing import drain, perform, perform_job
@@ -302,6 +304,46 @@ async def test_a_foreign_pool_is_refused(quarterjack_address: Address) -> None:
     async with asyncpg.create_pool(quarterjack_address.url, min_size=1) as pool:
         with pytest.raises(TypeError, match="open it with quarterjack"):
             await drain(pool)
+
+
+@pytest.mark.parametrize(
+    ("said", "ask", "given", "named"),
+    [
+        ("give the name of a job", refute_enqueued, [tests.jobs.count], {}),
+        ("give a dict", refute_enqueued, ["count", tests.jobs.Numbered(1)], {}),
+        ("give a datetime", refute_enqueued, ["count"], {"due": "1h"}),
+        ("near is 5: give a timedelta", enqueued, ["count"], {"due": HOUR, "near": 5}),
+        ("by 60: give a timedelta", advance, [60], {}),
+        ("give the `id`", perform_job, [Enqueued(1)], {}),
+        ("queue is <function", drain, [tests.jobs.count], {}),
+    ],
+)
+async def test_what_can_only_be_a_mistake_is_refused_in_words(
+    quarterjack_pool: Pool,
+    said: str,
+    ask: Callable[..., Awaitable[object]],
+    given: list[object],
+    named: dict[str, object],
+) -> None:
+    with pytest.raises(TypeError, match=said):
+        await ask(quarterjack_pool, *given, **named)
+
+
+async def test_a_connection_is_refused_before_anything_is_enqueued(quarterjack_pool: Pool) -> None:
+    perform_on: Any = perform
+    async with quarterjack_pool.acquire() as connection:
+        with pytest.raises(TypeError, match="is no pool: give one"):
+            await perform_on(connection, "count")
+
+    assert await enqueued(quarterjack_pool) == []
+
+
+async def test_a_job_that_waits_for_others_is_not_run_by_its_id(quarterjack_pool: Pool) -> None:
+    first = await quarterjack.enqueue(quarterjack_pool, "count")
+    second = await quarterjack.enqueue(quarterjack_pool, "count", after=[first.id or 0])
+
+    with pytest.raises(ValueError, match="is suspended, attempt 0"):
+        await perform_job(quarterjack_pool, second.id or 0)
 
 
 @pytest.mark.newest_postgres

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from quarterjack import __version__, enqueue
 from quarterjack.database import Pool
 from quarterjack.model import Job
@@ -37,6 +39,7 @@ async def perform(pool: Pool, job: str | Callable[..., Any], args: object = None
     A failure is the job's: see `state` and `errors`. Args that are an object are taken as they are, so that a
     test can give wrong ones. LookupError if no imported module defines the job.
     """
+    await _check_pool(pool)
     type = REGISTRY.get(job) if isinstance(job, str) else type_of(job)
     if type is None:
         raise LookupError(f"no job is named {job!r}: import the module that defines it")
@@ -55,14 +58,17 @@ async def perform(pool: Pool, job: str | Callable[..., Any], args: object = None
 
 
 async def perform_job(pool: Pool, id: int) -> Job:
-    """Run one waiting job, due or not: the job as it is afterwards. ValueError if it does not wait."""
+    """Run one waiting job, due or not: the job as it is afterwards. ValueError if it does not wait to be run."""
+    if not isinstance(id, int):
+        raise TypeError(f"{id!r:.60} is no id of a job: give the `id` of what was enqueued")
     async with _worker(pool, "default") as worker:
         job = await testing.claim_one(pool, id, producer=worker.producer, node=NODE, nonce=_nonce())
         if job is None:
             found = await jobs.find(pool, id)
             standing = f"{found.state}, attempt {found.attempt}" if found else "not there"
             raise ValueError(
-                f"job {id} is {standing}: only a waiting job with attempts left can run"
+                f"job {id} is {standing}: only one that is available, scheduled or retryable and has attempts left "
+                "can run; `drain` frees those that wait for others"
             )
         return await worker.run(job)
 
@@ -73,6 +79,8 @@ async def drain(pool: Pool, queue: str = "default", *, limit: int = 1_000) -> li
     What these jobs enqueue for now runs too, and what waits for them; the jobs as each was after its run.
     AssertionError after `limit` runs: then some job follows itself without end.
     """
+    if not isinstance(queue, str):
+        raise TypeError(f"queue is {queue!r:.60}: give its name")
     ran: list[Job] = []
     async with _worker(pool, queue) as worker:
         want = Want(queue=queue, producer=worker.producer, demand=1)
@@ -86,7 +94,7 @@ async def drain(pool: Pool, queue: str = "default", *, limit: int = 1_000) -> li
             if len(ran) >= limit:
                 raise AssertionError(
                     f"queue {queue} is not empty after {limit} runs, the last of {ran[-1].worker}: "
-                    "does a job follow itself without end?"
+                    "give a larger `limit`, unless a job follows itself without end"
                 )
 
 
@@ -125,8 +133,7 @@ class _Worker:
 
 @asynccontextmanager
 async def _worker(pool: Pool, queue: str) -> AsyncIterator[_Worker]:
-    if not await testing.decodes_json(pool):
-        raise TypeError("this pool gives JSON as text: open it with quarterjack.open_pool")
+    await _check_pool(pool)
     processes, capture, root = Processes(REGISTRY, 1), Capture(), logging.getLogger()
     with ThreadPoolExecutor(1, thread_name_prefix="job") as threads:
         worker = _Worker(pool, threads, processes)
@@ -141,6 +148,13 @@ async def _worker(pool: Pool, queue: str) -> AsyncIterator[_Worker]:
             root.removeHandler(capture)
             await processes.close()
             await producers.leave(pool, uuids=[worker.producer])
+
+
+async def _check_pool(pool: object) -> None:
+    if not isinstance(pool, asyncpg.Pool):
+        raise TypeError(f"{pool!r:.60} is no pool: give one of quarterjack.open_pool")
+    if not await testing.decodes_json(pool):
+        raise TypeError("this pool gives JSON as text: open it with quarterjack.open_pool")
 
 
 async def _settle(pool: Pool) -> None:
