@@ -7,7 +7,7 @@ for ever: the fence makes a repetition a no-op. One ack that cannot be stored is
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 
@@ -95,7 +95,7 @@ class Acker:
         delay, size = FIRST_DELAY, BATCH
         while self._pending:
             self._added.clear()
-            batch = list(islice(self._pending.values(), size))
+            batch = _one_for_each_job(islice(self._pending.values(), size))
             try:
                 await self._write(batch)
                 if not self.full and len(self._pending) + len(batch) >= FULL:
@@ -169,6 +169,11 @@ class Acker:
         self._children.pop(key, None)
         if span := self._spans.pop(key, None):
             self._telemetry.end(span)
+
+
+def _one_for_each_job(outcomes: Iterable[Ack]) -> list[Ack]:
+    """Leave those of another claim of the same job for the next batch: answers are told apart by the job's id."""
+    return list({ack.claim.id: ack for ack in outcomes}.values())
 
 
 async def _write(batch: Sequence[Ack], db: Connection) -> set[int]:
