@@ -9,10 +9,11 @@ from uuid import uuid4
 import pytest
 
 from quarterjack.database import Connection
-from quarterjack.queries import acks, claims, limits
+from quarterjack.queries import acks, claims, limited_claims, limits
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Want
-from quarterjack.queries.limits import WINDOW, Limits
+from quarterjack.queries.limited_claims import WINDOW
+from quarterjack.queries.limits import Limits
 from tests.conftest import TestDatabase
 
 BATCH = 500
@@ -104,10 +105,11 @@ async def test_a_batch_looks_at_a_few_rows_for_each_of_its_own(
 
 @pytest.mark.parametrize("plans", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize(("partition_by", "running"), [(None, 50), ("tenant", BATCH)])
-async def test_a_claim_within_limits_looks_no_further_than_its_window(
+async def test_a_claim_within_limits_looks_no_further_than_its_window_and_at_what_it_is_given(
     database: TestDatabase, partition_by: str | None, running: int, plans: str
 ) -> None:
-    want = Want(queue="default", producer=uuid4(), demand=BATCH, limited=True)
+    far = range(50_000, 50_000 + WINDOW)
+    want = Want(queue="default", producer=uuid4(), demand=BATCH, limited=True, far=far)
     async with database.pool.acquire() as db:
         await db.execute(FILL, 100_000)
         await db.execute(PRODUCER, want.producer)
@@ -115,13 +117,13 @@ async def test_a_claim_within_limits_looks_no_further_than_its_window(
         await limits.limit(db, "default", within, by="ana", reason="r")
         await db.execute("ANALYZE oban_jobs")
         await db.execute(f"SET plan_cache_mode = {plans}")
-        explaining: Any = Explaining(db, {"id": None, "left": True})
+        explaining: Any = Explaining(db, {"id": None, "left": True, "crowded": True})
 
-        await limits.claim_limited(explaining, want=want, node="n", nonce="1")
+        await limited_claims.claim_limited(explaining, want=want, node="n", nonce="1")
 
         executing = await db.fetchval("SELECT count(*) FROM oban_jobs WHERE state = 'executing'")
     assert executing == running
-    assert explaining.looked_at[0] <= A_FEW * WINDOW
+    assert explaining.looked_at[0] <= A_FEW * 2 * len({*range(WINDOW), *far})
 
 
 @pytest.mark.parametrize("plans", ["force_generic_plan", "force_custom_plan"])
@@ -143,9 +145,9 @@ async def test_full_partitions_are_not_compared_with_each_job_one_by_one(
         )
         await db.execute("ANALYZE oban_jobs, qj_rates")
         await db.execute(f"SET plan_cache_mode = {plans}")
-        explaining: Any = Explaining(db, {"id": None, "left": True})
+        explaining: Any = Explaining(db, {"id": None, "left": True, "crowded": True})
 
-        await limits.claim_limited(explaining, want=want, node="n", nonce="1")
+        await limited_claims.claim_limited(explaining, want=want, node="n", nonce="1")
 
         executing = await db.fetchval("SELECT count(*) FROM oban_jobs WHERE state = 'executing'")
     assert executing == 1

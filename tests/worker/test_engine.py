@@ -9,8 +9,8 @@ import pytest
 
 import quarterjack
 from quarterjack import channels
-from quarterjack.queries import limits
-from quarterjack.queries.limits import Claimed
+from quarterjack.queries import limited_claims
+from quarterjack.queries.limited_claims import Claimed
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.engine import Engine
@@ -57,9 +57,9 @@ async def test_what_is_inserted_during_a_claim_is_claimed_next(
         claimed.append(1)
         if len(claimed) == 1:
             engine.heard(channels.INSERT, {"queue": "default"})
-        return Claimed(jobs=[], held_back={})
+        return Claimed(jobs=[], held_back={}, crowded=set())
 
-    monkeypatch.setattr(limits, "claim", claim)
+    monkeypatch.setattr(limited_claims, "claim", claim)
     with ThreadPoolExecutor(1) as threads:
         engine = await engine_of(database, threads)
         claiming = asyncio.create_task(engine.claim_all(asyncio.Event()))
@@ -81,7 +81,7 @@ async def test_a_worker_whose_claims_fail_is_not_ready(
         tried.append(1)
         raise ConnectionResetError
 
-    monkeypatch.setattr(limits, "claim", claim)
+    monkeypatch.setattr(limited_claims, "claim", claim)
     with ThreadPoolExecutor(1) as threads:
         engine = await engine_of(database, threads)
         claiming = asyncio.create_task(engine.claim_all(asyncio.Event()))

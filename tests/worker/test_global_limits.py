@@ -13,8 +13,10 @@ import pytest
 import quarterjack
 from quarterjack import NewJob
 from quarterjack.model import Job
-from quarterjack.queries import claims, limits, producers
+from quarterjack.queries import beyond, claims, limited_claims, limits, producers
+from quarterjack.queries.beyond import EACH
 from quarterjack.queries.claims import Want
+from quarterjack.queries.limited_claims import SPARE, WINDOW
 from quarterjack.queries.limits import Limits
 from quarterjack.queries.producers import Producing
 from tests.conftest import TestDatabase
@@ -49,8 +51,8 @@ async def _producer(database: TestDatabase) -> UUID:
 
 async def _claim(database: TestDatabase, uuid: UUID, demand: int) -> list[Job]:
     want = Want(queue="default", producer=uuid, demand=demand, limited=True)
-    found, _ = await limits.claim_limited(database.pool, want=want, node="n", nonce="x")
-    return found
+    found = await limited_claims.claim_limited(database.pool, want=want, node="n", nonce="x")
+    return found.jobs
 
 
 async def _enqueue(database: TestDatabase, tenant: str, count: int) -> None:
@@ -100,10 +102,44 @@ async def test_a_claim_that_counted_before_anothers_takes_nothing(database: Test
         await until(lambda: database.pool.fetchval(blocked))
         await quarterjack.enqueue_many(database.pool, [NewJob(worker="count")] * 3)
         want = Want(queue="default", producer=late, demand=3, limited=True)
-        found, _ = await limits.claim_limited(connection, want=want, node="n", nonce="x")
+        found, *_ = await limited_claims.claim_limited(connection, want=want, node="n", nonce="x")
 
     assert (len(found), await counted) == (3, [])
     assert len(await claims.held_by(database.pool, producers=[early, late])) == 3
+
+
+@pytest.mark.parametrize("partition_by", [None, "tenant"])
+async def test_a_job_that_somebody_holds_is_passed_by(
+    database: TestDatabase, partition_by: str | None
+) -> None:
+    await _limit(database, Limits(global_limit=2, partition_by=partition_by))
+    await _enqueue(database, "a", SPARE + 10)
+    uuid = await _producer(database)
+    async with database.pool.acquire() as connection, connection.transaction():
+        first = "SELECT id FROM oban_jobs ORDER BY id LIMIT $1 FOR UPDATE"
+        held = {row["id"] for row in await connection.fetch(first, SPARE)}
+
+        found = await _claim(database, uuid, 5)
+
+    assert len(found) == 2
+    assert held.isdisjoint(job.id for job in found)
+    assert await _claim(database, uuid, 5) == []
+
+
+async def test_spare_jobs_of_one_value_take_no_place_of_anothers(database: TestDatabase) -> None:
+    await _limit(database, Limits(global_limit=2, partition_by="tenant"))
+    for tenant in ("a", "b", "c"):
+        await _enqueue(database, tenant, 20)
+    uuid = await _producer(database)
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            "SELECT FROM oban_jobs WHERE args ->> 'tenant' = 'a' ORDER BY id LIMIT 1 FOR UPDATE"
+        )
+
+        found = await _claim(database, uuid, 5)
+
+    counts = Counter(job.args["tenant"] for job in found)
+    assert (sum(counts.values()), max(counts.values())) == (5, 2)
 
 
 async def test_a_value_that_no_index_takes_is_a_partition_like_others(
@@ -134,6 +170,51 @@ async def test_partitions_take_turns_though_one_has_a_backlog(database: TestData
     rest += await _claim(database, uuid, 5)
     rest += await _claim(database, uuid, 100)
     assert Counter(job.args["tenant"] for job in first + rest) == {"large": 4, "b": 4, "c": 4}
+
+
+async def test_a_value_far_behind_the_backlog_of_another_is_found_and_claimed(
+    database: TestDatabase,
+) -> None:
+    await _limit(database, Limits(global_limit=50, partition_by="tenant"))
+    await _enqueue(database, "large", 2 * WINDOW)
+    await _enqueue(database, "small", 3)
+    await _enqueue(database, "large", WINDOW)
+    uuid = await _producer(database)
+    blind = Want(queue="default", producer=uuid, demand=4, limited=True)
+
+    found = await limited_claims.claim_limited(database.pool, want=blind, node="n", nonce="x")
+    far = await beyond.first_of_each(database.pool, queue="default")
+    seeing = replace(blind, far=far)
+    more = await limited_claims.claim_limited(database.pool, want=seeing, node="n", nonce="x")
+
+    assert (Counter(job.args["tenant"] for job in found.jobs), found.crowded) == (
+        {"large": 4},
+        True,
+    )
+    assert len(far) == EACH + 3
+    assert Counter(job.args["tenant"] for job in more.jobs) == {"small": 3, "large": 1}
+    await database.pool.execute("DELETE FROM oban_jobs WHERE args ->> 'tenant' = 'large'")
+    last = await limited_claims.claim_limited(database.pool, want=seeing, node="n", nonce="x")
+    assert last == ([], False, False)
+
+
+async def test_a_worker_runs_the_few_jobs_of_one_before_the_many_of_another_are_done(
+    database: TestDatabase,
+) -> None:
+    await _limit(database, Limits(global_limit=50, partition_by="tenant"))
+    await _enqueue(database, "large", 5 * WINDOW)
+    await quarterjack.enqueue_many(
+        database.pool, [NewJob(worker="in_thread", args={"n": 1, "tenant": "small"})] * 5
+    )
+    async with cluster(database) as running:
+        await running.worker(import_="tests.jobs", queues="default=3")
+        done = "SELECT count(*) = 5 FROM oban_jobs WHERE state = 'completed' AND args ->> 'tenant' = 'small'"
+        await until(lambda: database.pool.fetchval(done), within=60)
+
+    left = (
+        "SELECT count(*) FROM oban_jobs WHERE state = 'available' AND args ->> 'tenant' = 'large'"
+    )
+    assert await database.pool.fetchval(left) > WINDOW
 
 
 async def test_within_reach_the_least_busy_partition_goes_first(database: TestDatabase) -> None:
@@ -295,7 +376,7 @@ async def test_a_queue_without_limits_is_claimed_by_the_same_statement_as_ever(
     uuid = await _producer(database)
     want = Want(queue="default", producer=uuid, demand=2)
 
-    found = await limits.claim(database.pool, wants=[want], node="n", nonce="x")
+    found = await limited_claims.claim(database.pool, wants=[want], node="n", nonce="x")
 
     assert (len(found.jobs), found.held_back) == (2, {})
     assert len(await claims.claim(database.pool, wants=[want], node="n", nonce="x")) == 1

@@ -15,7 +15,7 @@ from uuid import uuid4
 from quarterjack import channels
 from quarterjack.database import LOST, Pool, ask
 from quarterjack.health import stalled
-from quarterjack.queries import limits
+from quarterjack.queries import limited_claims
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.attempts import ANSWER_WITHIN, Attempts
@@ -133,7 +133,7 @@ class Engine:
         for want in wants:  # who rings from now on may be too late for this claim
             self._queues[want.queue].hungry = False
         try:
-            claim = partial(limits.claim, wants=wants, node=self._node, nonce=nonce)
+            claim = partial(limited_claims.claim, wants=wants, node=self._node, nonce=nonce)
             claimed = await ask(self._pool, claim, ANSWER_WITHIN)
         finally:
             self._unanswered.discard(nonce)
@@ -148,6 +148,9 @@ class Engine:
                 queue.hungry = True
                 more = more or queue.roomy
             queue.held_back = claimed.held_back.get(want.queue)
+            queue.crowded = want.queue in claimed.crowded
+        if claimed.crowded:
+            self._queues.crowding.set()
         return more
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -35,6 +35,7 @@ class Queue:
     are claimed `ahead` of the limit.
     `held_back`: its limits over all nodes leave jobs waiting, which took so many seconds to see; room may be made
     elsewhere at any time.
+    `crowded`: its first jobs are of a few values of a key, and others wait behind them, such as `far`.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Queue:
     hungry: bool = True
     limited: bool = False
     held_back: float | None = None
+    crowded: bool = False
+    far: Sequence[int] = ()
 
     @property
     def resting(self) -> bool:
@@ -123,7 +126,7 @@ class Queues:
         }
         self._node = node
         self.unwritten: dict[tuple[str, str], Change] = {}
-        self.obeyed = asyncio.Event()
+        self.obeyed, self.crowding = asyncio.Event(), asyncio.Event()
         self.written_at = -math.inf
 
     def __getitem__(self, name: str) -> Queue:
@@ -142,6 +145,7 @@ class Queues:
                 producer=queue.producer,
                 demand=queue.demand,
                 limited=queue.limited,
+                far=queue.far if queue.crowded else (),
             )
             for queue in self._queues.values()
             if queue.free

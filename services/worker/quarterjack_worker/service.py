@@ -20,6 +20,7 @@ from quarterjack.queries import catalogue, producers
 from quarterjack.queries.producers import Asked
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
+from quarterjack_worker.crowds import look_beyond
 from quarterjack_worker.engine import Engine
 from quarterjack_worker.handlers.middleware import MIDDLEWARE
 from quarterjack_worker.handlers.processes import Processes
@@ -128,6 +129,7 @@ async def serve(settings: Settings, life: UUID, turns: int) -> int:
                     heartbeat.watch(),
                     loop_watch.run(),
                     remember(queues, pool),
+                    look_beyond(queues, pool),
                     telemetry.run(pool),
                     web.run(pool, engine.attempts.running),
                     journals.run(pool),

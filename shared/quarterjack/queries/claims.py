@@ -17,12 +17,16 @@ from quarterjack.queries.jobs import objects
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """How many more jobs a producer can run; `limited`: its queue has limits over all nodes."""
+    """How many more jobs a producer can run; `limited`: its queue has limits over all nodes.
+
+    `far` are jobs of partitions that may wait behind a long backlog of others.
+    """
 
     queue: str
     producer: UUID
     demand: int
     limited: bool = False
+    far: Sequence[int] = ()
 
 
 Key = tuple[int, datetime]
