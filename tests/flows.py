@@ -1,7 +1,18 @@
-"""Jobs that wait for others, in tests: end some, settle, and look at what became of the rest."""
+"""Jobs that wait for others, in tests: enqueue, end some, settle, and look at what became of the rest."""
 
+import quarterjack
 from quarterjack.database import Database
 from quarterjack.queries import settling
+from tests.conftest import TestDatabase
+
+ALWAYS = ("cancelled", "discarded", "deleted")
+
+
+async def enqueue(database: TestDatabase, **options: object) -> int:
+    """Enqueue one and give its id."""
+    made = await quarterjack.enqueue(database.pool, "w", **options)  # type: ignore[arg-type]
+    assert made.id is not None
+    return made.id
 
 
 async def end(db: Database, *ids: int, state: str = "completed") -> None:
