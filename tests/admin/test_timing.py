@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from tests.admin.conftest import Admin
-from tests.admin.test_schedules import edit, seed
+from tests.admin.schedules import edit, seed
 
 CALENDAR = """BEGIN:VCALENDAR
 VERSION:2.0
