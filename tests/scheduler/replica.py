@@ -16,9 +16,10 @@ from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler.decide import Verdict, decide, to_move, to_rows
 from quarterjack_scheduler.election import Election, Peer
 from quarterjack_scheduler.tick_loop import TickLoop
+from tests.conftest import TestDatabase
 
 HOLDER = uuid4()
-HOUR = timedelta(hours=1)
+AGO, HOUR = timedelta(seconds=3), timedelta(hours=1)
 INSERT = """
 INSERT INTO qj_schedules
   (name, worker, cron, timezone, args, queue, uniqueness, overlap, catchup, timeout, next_run_at, planned_from,
@@ -71,6 +72,14 @@ async def add_schedule(db: Database, name: str, **columns: Any) -> int:
     """Make a schedule; with `next_run_at` as if a leader had planned it already."""
     id: int = await db.fetchval(INSERT, json.dumps({"name": name, **columns}, default=str))
     return id
+
+
+async def ready(database: TestDatabase, name: str = "s", **columns: Any) -> int:
+    """A schedule that was due three seconds ago, once a minute."""
+    at = (await ticks.now(database.pool) - AGO).isoformat()
+    return await add_schedule(
+        database.pool, name, next_run_at=at, **{"cron": "0 0 1 1 *", **columns}
+    )
 
 
 async def lead(db: Database, holder: UUID = HOLDER) -> int:

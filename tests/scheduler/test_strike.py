@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -14,24 +12,11 @@ import quarterjack
 from quarterjack import Unique
 from quarterjack.queries import ticks
 from tests.conftest import TestDatabase
-from tests.scheduler.replica import HOLDER, add_schedule, due, judge, lead, strike
+from tests.scheduler.replica import HOLDER, add_schedule, due, judge, lead, ready, strike
 from tests.waiting import until
 
-AGO = timedelta(seconds=3)
 JOBS = "SELECT count(*) FROM oban_jobs"
 LEDGER = "SELECT tick_at, outcome, reason, job_id, term, holder FROM qj_ticks ORDER BY tick_at"
-EDITED = {
-    "version": "version = version + 1",
-    "instant": "updated_at = updated_at + interval '1 us'",
-}
-
-
-async def ready(database: TestDatabase, name: str = "s", **columns: Any) -> int:
-    """A schedule that was due three seconds ago, once a minute."""
-    at = (await ticks.now(database.pool) - AGO).isoformat()
-    return await add_schedule(
-        database.pool, name, next_run_at=at, **{"cron": "0 0 1 1 *", **columns}
-    )
 
 
 async def test_a_tick_makes_one_job_and_one_line(database: TestDatabase) -> None:
@@ -69,61 +54,6 @@ async def test_of_concurrent_requests_one_moves(database: TestDatabase) -> None:
 
     assert sorted(len(struck) for _, struck in found) == [0] * 7 + [1]
     assert await database.pool.fetchval(JOBS) == 1
-
-
-async def test_the_watermark_that_was_read_must_stand(database: TestDatabase) -> None:
-    term = await lead(database.pool)
-    await ready(database)
-    verdict = await judge(database.pool, "s")
-    await database.pool.execute(
-        "UPDATE qj_schedules SET next_run_at = next_run_at - interval '1 h'"
-    )
-
-    assert await strike(database.pool, verdict, term=term) == (True, [])
-
-
-async def test_the_version_that_was_read_must_stand(database: TestDatabase) -> None:
-    term = await lead(database.pool)
-    await ready(database)
-    verdict = await judge(database.pool, "s")
-    await database.pool.execute("""UPDATE qj_schedules SET args = '{"edited": true}'""")
-
-    assert await strike(database.pool, verdict, term=term) == (True, [])
-    assert await strike(database.pool, await judge(database.pool, "s"), term=term) != (True, [])
-
-
-@pytest.mark.parametrize("change", ["version", "instant"])
-async def test_another_edit_is_told_from_the_one_that_was_read(
-    database: TestDatabase, change: str
-) -> None:
-    """A failover that loses an edit gives its version to the next one; a clock that is set back, its instant."""
-    term = await lead(database.pool)
-    await ready(database)
-    verdict = await judge(database.pool, "s")
-    await database.pool.execute(
-        f"""
-        ALTER TABLE qj_schedules DISABLE TRIGGER USER;
-        UPDATE qj_schedules SET {EDITED[change]};
-        ALTER TABLE qj_schedules ENABLE TRIGGER USER
-        """
-    )
-
-    assert await strike(database.pool, verdict, term=term) == (True, [])
-
-
-async def test_a_pause_stops_a_request_on_its_way(database: TestDatabase) -> None:
-    term = await lead(database.pool)
-    await ready(database)
-    verdict = await judge(database.pool, "s")
-    await database.pool.execute(
-        """
-        ALTER TABLE qj_schedules DISABLE TRIGGER USER;
-        UPDATE qj_schedules SET paused_at = now();
-        ALTER TABLE qj_schedules ENABLE TRIGGER USER
-        """
-    )
-
-    assert await strike(database.pool, verdict, term=term) == (True, [])
 
 
 async def test_nothing_is_decided_before_its_instant(database: TestDatabase) -> None:
@@ -287,17 +217,3 @@ async def test_a_tick_does_not_ring_inside_its_transaction(database: TestDatabas
     async with asyncio.timeout(5):
         assert json.loads(await heard.get()) == {"queue": "after"}
     await ear.close()
-
-
-async def test_a_schedule_of_another_version_gives_its_ticks_to_no_other(
-    database: TestDatabase,
-) -> None:
-    term = await lead(database.pool)
-    await ready(database, "a")
-    await ready(database, "b")
-    a, b = await judge(database.pool, "a"), await judge(database.pool, "b")
-
-    stale = replace(a, due=replace(a.due, version=9))
-    _, struck = await strike(database.pool, stale, b, term=term)
-
-    assert [tick.schedule_id for tick in struck] == [b.due.id]

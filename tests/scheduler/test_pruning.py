@@ -1,0 +1,89 @@
+"""What is old is pruned: jobs by age and count, and what the scheduler notes about itself."""
+
+from datetime import timedelta
+
+import pytest
+
+from quarterjack.errors import SettingInvalid
+from quarterjack.queries import prune
+from quarterjack_scheduler import retention
+from tests.conftest import TestDatabase
+from tests.scheduler.rows import add_job, states
+
+
+async def test_age_and_count_prune_only_what_has_ended(database: TestDatabase) -> None:
+    for worker, ago in (("old", "8 days"), ("young", "1 h"), ("newest", "1 s")):
+        await add_job(database.pool, worker, state="completed", completed_ago=ago)
+    await add_job(database.pool, "running", state="executing", attempt=1)
+    week = timedelta(days=7)
+
+    assert await prune.completed(database.pool, age=week, limit=10) == 1
+    assert await prune.beyond(database.pool, state="completed", keep=1, limit=10) == 1
+    assert await prune.beyond(database.pool, state="executing", keep=0, limit=10) == 0
+
+    assert await states(database) == {"newest": "completed", "running": "executing"}
+
+
+async def test_the_ledger_is_pruned_below_the_watermark(database: TestDatabase) -> None:
+    id = await database.pool.fetchval(
+        "INSERT INTO qj_schedules (name, worker, cron, next_run_at) VALUES ('s', 'w', '* * * * *', now())"
+        " RETURNING id"
+    )
+    await database.pool.execute(
+        """
+        INSERT INTO qj_ticks (schedule_id, tick_at, outcome, version, decided_at)
+        SELECT $1, now() + at, 'enqueued', 1, now() - age
+        FROM (VALUES ('-40 days'::interval, '40 days'::interval), ('-1 h', '1 h'), ('1 h', '40 days')) AS t (at, age)
+        """,
+        id,
+    )
+
+    assert await prune.ledger(database.pool, age=timedelta(days=35), limit=10) == 1
+
+
+async def test_old_terms_backfills_and_losses_are_pruned(database: TestDatabase) -> None:
+    """The term that led 35 days ago ended within them, so it stays, like all after it."""
+    await database.pool.execute(
+        """
+        INSERT INTO qj_terms (term, holder, node, acquired_at)
+        SELECT term, gen_random_uuid(), 'n', now() - age
+        FROM (VALUES (101, '90 days'::interval), (102, '40 days'), (103, '1 day')) AS t (term, age);
+        INSERT INTO qj_lost_ticks (schedule_id, tick_at, decided_at, reported_by, reported_at)
+        SELECT 1, now() - age, now() - age, 'n', now() - age
+        FROM (VALUES ('36 days'::interval), ('34 days')) AS t (age);
+        INSERT INTO qj_backfills
+          (request_id, schedule_id, version, from_at, to_at, per_minute, ticks, state, next_tick_at, requested_by,
+           reason, requested_at, ended_at)
+        SELECT age::text, 1, 1, now() - '99 d'::interval, now() - '98 d'::interval, 1, 1, state,
+          now() - '98 d'::interval, 'ana', 'x', now() - '97 d'::interval,
+          CASE WHEN state <> 'running' THEN now() - age END
+        FROM (VALUES ('36 days'::interval, 'stopped'), ('34 days', 'stopped'), ('50 days', 'running')) AS t (age, state)
+        """
+    )
+
+    for forget in (prune.leaderships, prune.losses, prune.backfills):
+        await forget(database.pool, age=timedelta(days=35))
+
+    terms = await database.pool.fetch("SELECT term FROM qj_terms WHERE term > 100 ORDER BY term")
+    assert [record["term"] for record in terms] == [102, 103]
+    assert await database.pool.fetchval("SELECT count(*) FROM qj_lost_ticks") == 1
+    left = await database.pool.fetch("SELECT request_id FROM qj_backfills ORDER BY 1")
+    assert [record["request_id"] for record in left] == ["34 days", "50 days"]
+
+
+@pytest.mark.parametrize("text", ["", "7", "0d", "7d -1", "7 d", "7d 1 1", "1e3d"])
+def test_a_retention_that_cannot_be_meant_is_refused(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("QUARTERJACK_KEEP_COMPLETED", text)
+
+    with pytest.raises(SettingInvalid, match="QUARTERJACK_KEEP_COMPLETED"):
+        retention.from_environment()
+
+
+def test_a_retention_is_an_age_and_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTERJACK_KEEP_DISCARDED", "36h 5")
+
+    keep = retention.from_environment().discarded
+
+    assert (keep.age, keep.count) == (timedelta(hours=36), 5)
