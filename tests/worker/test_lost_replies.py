@@ -37,7 +37,7 @@ async def test_children_are_enqueued_once_through_lost_replies(database: TestDat
     async with proxied(database.address) as (proxy, through):
         behind = replace(database, url=through.url, address=through)
         async with cluster(behind) as running:
-            await running.worker(import_="tests.handlers", queues="default=5")
+            await running.worker(import_="tests.completing_handlers", queues="default=5")
             await until(lambda: database.pool.fetchval("SELECT count(*) FROM oban_producers"))
             made = await _work_until_cut(database, proxy, "fan_out")
             proxy.cut_after = None

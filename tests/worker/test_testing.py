@@ -1,24 +1,21 @@
-"""The testing kit: jobs run in the test's own process, and what is enqueued is told."""
+"""The testing kit runs jobs in the test's own process: one, or a queue until it is empty."""
 
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import ANY
 
-import asyncpg
 import pytest
 
 import quarterjack
+import tests.completing_handlers
 import tests.handlers
 import tests.jobs
-from quarterjack import Address, NewJob, Unique
+from quarterjack import NewJob, Unique
 from quarterjack.database import Pool
-from quarterjack.model import Enqueued
-from quarterjack.testing import advance, assert_enqueued, enqueued, refute_enqueued
+from quarterjack.testing import advance, enqueued
 from quarterjack_worker import Context, Snooze, job
 from quarterjack_worker.testing import drain, perform, perform_job
 from tests.documents import write_files
@@ -157,17 +154,6 @@ async def test_a_test_that_is_cancelled_is_no_failure_of_its_job(quarterjack_poo
     assert await quarterjack_pool.fetchval("SELECT errors FROM oban_jobs") == []
 
 
-async def test_only_a_waiting_job_is_run(quarterjack_pool: Pool) -> None:
-    done = await perform(quarterjack_pool, "count")
-
-    with pytest.raises(ValueError, match=f"job {done.id} is completed, attempt 1"):
-        await perform_job(quarterjack_pool, done.id)
-    with pytest.raises(ValueError, match="not there"):
-        await perform_job(quarterjack_pool, done.id + 1)
-    with pytest.raises(LookupError, match="import the module"):
-        await perform(quarterjack_pool, "no_such_job")
-
-
 async def test_a_job_that_is_not_due_can_be_run(quarterjack_pool: Pool) -> None:
     later = datetime.now(UTC) + HOUR
     made = await quarterjack.enqueue(quarterjack_pool, "count", scheduled_at=later)
@@ -245,107 +231,6 @@ async def test_a_running_job_stays_as_it_is_while_time_passes(quarterjack_pool: 
     assert (await perform(quarterjack_pool, "pass_time")).state == "completed"
 
 
-async def test_an_enqueued_job_is_found_by_what_matters(quarterjack_pool: Pool) -> None:
-    at = datetime.now(UTC) + HOUR
-    args = {"to": "ana", "options": {"copies": 2, "pages": [1, 2]}, "token": "x81"}
-    made = await quarterjack.enqueue(
-        quarterjack_pool, "mail", args, queue="letters", scheduled_at=at
-    )
-
-    for wanted in ({}, {"to": "ana"}, {"options": {"copies": 2}}, {"to": ANY, "token": ANY}):
-        found = await assert_enqueued(quarterjack_pool, "mail", wanted)
-        assert found.id == made.id
-    await assert_enqueued(quarterjack_pool, "mail", queue="letters", due=at)
-    await assert_enqueued(quarterjack_pool, "mail", due=HOUR)
-
-    for other in ({"to": "bob"}, {"cc": ANY}, {"options": {"pages": [1]}}, {"options": 2}):
-        await refute_enqueued(quarterjack_pool, "mail", other)
-    await refute_enqueued(quarterjack_pool, "mail", queue="default")
-    await refute_enqueued(quarterjack_pool, "mail", due=HOUR + timedelta(minutes=1))
-    await refute_enqueued(quarterjack_pool, "post")
-
-
-async def test_a_failing_assertion_shows_what_waits(quarterjack_pool: Pool) -> None:
-    with pytest.raises(AssertionError, match="not enqueued: mail\nno job waits"):
-        await assert_enqueued(quarterjack_pool, "mail")
-    await quarterjack.enqueue(quarterjack_pool, "mail", {"to": "ana"})
-
-    with pytest.raises(AssertionError) as missing:
-        await assert_enqueued(quarterjack_pool, "mail", {"to": "bob"}, queue="letters", due=HOUR)
-    with pytest.raises(AssertionError, match="should not be: mail"):
-        await refute_enqueued(quarterjack_pool, "mail")
-
-    assert "mail with args {'to': 'bob'} in queue letters due in 1:00:00" in str(missing.value)
-    assert "mail with args {'to': 'ana'} in queue default, available" in str(missing.value)
-
-
-async def test_what_is_enqueued_is_seen_inside_the_transaction_of_any_connection(
-    quarterjack_address: Address,
-) -> None:
-    connection = await asyncpg.connect(quarterjack_address.url)
-    try:
-        async with connection.transaction():
-            await quarterjack.enqueue(connection, "mail", {"to": "ana"}, meta={"a": [1]})
-
-            found = await assert_enqueued(connection, "mail", {"to": "ana"})
-    finally:
-        await connection.close()
-
-    assert found.meta == {"a": [1]}
-
-
-async def test_what_has_ended_is_not_enqueued(quarterjack_pool: Pool) -> None:
-    await perform(quarterjack_pool, "count")
-
-    await refute_enqueued(quarterjack_pool, "count")
-
-
-async def test_a_foreign_pool_is_refused(quarterjack_address: Address) -> None:
-    async with asyncpg.create_pool(quarterjack_address.url, min_size=1) as pool:
-        with pytest.raises(TypeError, match="open it with quarterjack"):
-            await drain(pool)
-
-
-@pytest.mark.parametrize(
-    ("said", "ask", "given", "named"),
-    [
-        ("give the name of a job", refute_enqueued, [tests.jobs.count], {}),
-        ("give a dict", refute_enqueued, ["count", tests.jobs.Numbered(1)], {}),
-        ("give a datetime", refute_enqueued, ["count"], {"due": "1h"}),
-        ("near is 5: give a timedelta", enqueued, ["count"], {"due": HOUR, "near": 5}),
-        ("by 60: give a timedelta", advance, [60], {}),
-        ("give the `id`", perform_job, [Enqueued(1)], {}),
-        ("queue is <function", drain, [tests.jobs.count], {}),
-    ],
-)
-async def test_what_can_only_be_a_mistake_is_refused_in_words(
-    quarterjack_pool: Pool,
-    said: str,
-    ask: Callable[..., Awaitable[object]],
-    given: list[object],
-    named: dict[str, object],
-) -> None:
-    with pytest.raises(TypeError, match=said):
-        await ask(quarterjack_pool, *given, **named)
-
-
-async def test_a_connection_is_refused_before_anything_is_enqueued(quarterjack_pool: Pool) -> None:
-    perform_on: Any = perform
-    async with quarterjack_pool.acquire() as connection:
-        with pytest.raises(TypeError, match="is no pool: give one"):
-            await perform_on(connection, "count")
-
-    assert await enqueued(quarterjack_pool) == []
-
-
-async def test_a_job_that_waits_for_others_is_not_run_by_its_id(quarterjack_pool: Pool) -> None:
-    first = await quarterjack.enqueue(quarterjack_pool, "count")
-    second = await quarterjack.enqueue(quarterjack_pool, "count", after=[first.id or 0])
-
-    with pytest.raises(ValueError, match="is suspended, attempt 0"):
-        await perform_job(quarterjack_pool, second.id or 0)
-
-
 @pytest.mark.newest_postgres
 async def test_the_documented_example_runs_in_a_project_of_its_own(tmp_path: Path) -> None:
     written = write_files("testing.md", tmp_path)
@@ -381,4 +266,4 @@ async def test_what_a_job_logs_is_in_its_journal(quarterjack_pool: Pool) -> None
 
 
 def test_a_handler_may_be_called_as_a_function() -> None:
-    assert tests.handlers.find_too_much(tests.handlers.Numbered(3)) == "xxx"
+    assert tests.completing_handlers.find_too_much(tests.handlers.Numbered(3)) == "xxx"

@@ -1,4 +1,4 @@
-"""A real worker with the jobs of `tests.handlers`, and what became of its jobs."""
+"""A real worker with the handlers that use what it offers, and what became of its jobs."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +13,10 @@ COMMAND = (
     "quarterjack_worker",
     "--import",
     "tests.handlers",
+    "--import",
+    "tests.process_handlers",
+    "--import",
+    "tests.completing_handlers",
     "--queue",
     "default=10",
     "--processes",
