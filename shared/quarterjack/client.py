@@ -79,10 +79,24 @@ async def enqueue_tied(db: Database, new: Sequence[NewJob], ties: Ties) -> list[
         return []
     if isinstance(db, asyncpg.Pool):
         async with borrowed(db) as connection:
+            if _is_one(new, ties) and db.get_size() - db.get_idle_size() == 1:
+                return await _insert_one_and_ring(connection, new)
             return await _insert_and_ring(connection, new, ties, partial(ring, db, connection))
     if db.is_in_transaction():
         return await _insert(db, new, ties, rings_itself=False)
+    if _is_one(new, ties):
+        return await _insert_one_and_ring(db, new)
     return await _insert_and_ring(db, new, ties, partial(jobs.ring, db))
+
+
+def _is_one(new: Sequence[NewJob], ties: Ties) -> bool:
+    """Say if it is one plain job that is due. Who is alone rings with it; several at once ring for each other."""
+    [first, *more] = new
+    return not (more or first.scheduled_at or first.unique or ties.waiting(new))
+
+
+async def _insert_one_and_ring(connection: Connection, new: Sequence[NewJob]) -> list[Enqueued]:
+    return [Enqueued(await inserts.insert_and_ring(connection, row_of(new[0])))]
 
 
 async def _insert_and_ring(

@@ -89,6 +89,8 @@ async def test_f33_the_notification_queue_is_full(
         await all.hire("worker-1", limit=40)
         async with _full_queue(database), all.field.trouble("full queue"):
             began = await all.field.ask(NOW)
+            alone = await quarterjack.enqueue(database.pool, "wait", {"seconds": 0.0})
+            assert alone.id
             async with all.load():
                 await all.field.pass_time(6.0)
             await all.finished()

@@ -81,6 +81,24 @@ async def insert_one(db: Database, row: dict[str, Any], *, rings_itself: bool) -
     return int(record["id"])
 
 
+async def insert_and_ring(connection: Connection, row: dict[str, Any]) -> int:
+    """Insert one available row, commit, and wake its queue by another transaction, in one round trip; its id.
+
+    `connection` is in no transaction. While the queue of notifications is full, workers look by themselves.
+    """
+    id = await connection.fetchval(
+        "CALL qj_enqueue(NULL, $1, $2, $3, $4, $5, $6, $7)",
+        row["worker"],
+        row["queue"],
+        row["args"],
+        row["meta"],
+        row["tags"],
+        row["priority"],
+        row["max_attempts"],
+    )
+    return int(id)
+
+
 async def copy(
     connection: Connection, rows: Sequence[dict[str, Any]], *, rings_itself: bool
 ) -> list[int]:

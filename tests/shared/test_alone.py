@@ -1,0 +1,106 @@
+"""A client that is alone inserts and rings in one round trip, by two transactions."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+import quarterjack
+from quarterjack import NewJob, Unique, client
+from quarterjack.database import Connection, Pool
+from tests.conftest import TestDatabase
+from tests.waiting import until
+
+ARGS = {"text": "a'\"\\$1", "deep": [1, {"b": None}]}
+
+
+@asynccontextmanager
+async def asked(connection: Connection) -> AsyncIterator[list[str]]:
+    """Collect the first words of what is asked on a connection."""
+    words: list[str] = []
+    with connection.query_logger(lambda record: words.append(record.query.split()[0])):
+        yield words
+
+
+async def test_a_plain_job_takes_one_statement(database: TestDatabase) -> None:
+    async with database.pool.acquire() as connection, asked(connection) as words:
+        made = await quarterjack.enqueue(
+            connection, "w", ARGS, queue="q", tags=["a", "b"], meta={"b": 1}, priority=3
+        )
+
+    assert words == ["CALL"]
+    row = await database.row(
+        "SELECT *, scheduled_at <= timezone('UTC', now()) AS due FROM oban_jobs WHERE id = $1",
+        made.id,
+    )
+    assert (row["state"], row["worker"], row["queue"], row["args"]) == ("available", "w", "q", ARGS)
+    assert (row["tags"], row["meta"], row["priority"], row["max_attempts"]) == (
+        ["a", "b"], {"b": 1}, 3, 20
+    )  # fmt: skip
+    assert row["due"]
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        [NewJob(worker="w"), NewJob(worker="w")],
+        [NewJob(worker="w", unique=Unique())],
+        [NewJob(worker="w", scheduled_at=datetime.now(UTC) + timedelta(hours=1))],
+    ],
+    ids=["two", "unique", "scheduled"],
+)
+async def test_others_go_their_own_way(database: TestDatabase, new: Sequence[NewJob]) -> None:
+    async with database.pool.acquire() as connection, asked(connection) as words:
+        results = await quarterjack.enqueue_many(connection, new)
+
+    assert "CALL" not in words
+    assert (
+        await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == len(results) == len(new)
+    )
+
+
+async def test_who_is_not_alone_rings_with_others(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notifying commit takes one lock of the whole server, so several at once ring for each other."""
+    rung: list[set[str]] = []
+
+    async def ring(pool: Pool, connection: Connection, queues: set[str]) -> None:
+        rung.append(queues)
+
+    monkeypatch.setattr(client, "ring", ring)
+    await quarterjack.enqueue(database.pool, "w", queue="alone")
+    async with database.pool.acquire():
+        await quarterjack.enqueue(database.pool, "w", queue="beside")
+
+    assert rung == [{"beside"}]
+
+
+async def test_while_it_waits_for_a_standby_others_may_notify(
+    own_server_database: TestDatabase,
+) -> None:
+    database = own_server_database
+    async with asyncpg.create_pool(database.url, min_size=1) as administering:
+
+        async def standby(name: str) -> None:
+            await administering.execute("SET synchronous_commit = local")
+            await administering.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+            await administering.execute("SELECT pg_reload_conf()")
+
+        await standby("nobody")
+        enqueueing = asyncio.create_task(quarterjack.enqueue(database.pool, "w"))
+        await until(
+            lambda: administering.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')"
+            )
+        )
+        async with asyncio.timeout(5):
+            await administering.execute("NOTIFY somebody")
+        assert not enqueueing.done()
+
+        await standby("")
+        made = await enqueueing
+    assert await database.pool.fetchval("SELECT array_agg(id) FROM oban_jobs") == [made.id]
