@@ -22,6 +22,13 @@ WORKER = (
     "--queue",
     "maintenance=5,default=10",
 )
+LISTENING = """
+SELECT EXISTS (
+  SELECT FROM pg_stat_activity
+  WHERE datname = current_database() AND application_name LIKE '%listener' AND state = 'idle'
+    AND query LIKE 'LISTEN%qj_canary%'
+)
+"""
 
 
 @dataclass(slots=True)
@@ -122,6 +129,10 @@ class Cluster:
                 return answer.status == 200
         except aiohttp.ClientError:
             return False
+
+    async def listening(self) -> bool:
+        """Say whether a service hears what is notified: a signal before that is lost."""
+        return bool(await self.database.pool.fetchval(LISTENING))
 
     async def signal_session(self, service: Service, number: signal.Signals) -> None:
         """Signal the service and its children."""

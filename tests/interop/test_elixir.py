@@ -13,7 +13,7 @@ from quarterjack import NewJob
 from quarterjack.queries import jobs
 from tests.conftest import TestDatabase
 from tests.flows import states
-from tests.processes import Service, cluster
+from tests.processes import Cluster, Service, cluster
 from tests.waiting import until
 
 pytestmark = pytest.mark.newest_postgres
@@ -120,7 +120,7 @@ async def test_our_install_is_obans_version_14(database: TestDatabase) -> None:
 async def test_our_worker_runs_what_nobody_has_rung_for(database: TestDatabase) -> None:
     await database.pool.execute("ALTER TABLE oban_jobs DISABLE TRIGGER qj_ring")
     async with cluster(database) as running:
-        await _worker(running, database)
+        await _worker(running)
         await database.pool.execute(
             """
             INSERT INTO oban_jobs (worker, args, meta, tags, scheduled_at) VALUES
@@ -137,7 +137,7 @@ async def test_our_worker_runs_what_nobody_has_rung_for(database: TestDatabase) 
 
 async def test_its_cancel_stops_our_running_job_for_good(database: TestDatabase) -> None:
     async with cluster(database) as running:
-        worker = await _worker(running, database)
+        worker = await _worker(running)
         id = await _run_long(database)
 
         await database.pool.execute(CANCEL, id)
@@ -152,7 +152,7 @@ async def test_its_cancel_stops_our_running_job_for_good(database: TestDatabase)
 
 async def test_its_rescue_makes_our_late_outcome_void(database: TestDatabase) -> None:
     async with cluster(database) as running:
-        worker = await _worker(running, database)
+        worker = await _worker(running)
         id = await _run_long(database)
 
         await database.pool.execute(RESCUE)
@@ -168,7 +168,7 @@ async def test_its_rescue_makes_our_late_outcome_void(database: TestDatabase) ->
 
 async def test_its_signals_with_all_their_keys_are_obeyed(database: TestDatabase) -> None:
     async with cluster(database) as running:
-        await _worker(running, database)
+        await _worker(running)
         scale = {"action": "scale", "queue": "default", "limit": 3, "ident": "any"}
         await _signal(database, scale | {"node": None, "local_only": False})
         await until(lambda: database.pool.fetchval("SELECT local_limit = 3 FROM qj_producers"))
@@ -188,7 +188,7 @@ async def test_its_leader_stages_and_prunes_beside_ours(database: TestDatabase) 
     peer = await database.pool.fetch("SELECT * FROM oban_peers")
     async with cluster(database) as running:
         await running.scheduler()
-        await _worker(running, database)
+        await _worker(running)
         await until(lambda: database.pool.fetchval("SELECT term > 0 FROM qj_lease"))
         now = await database.pool.fetchval("SELECT clock_timestamp()")
         await quarterjack.enqueue_many(
@@ -244,9 +244,9 @@ async def test_its_unique_insert_finds_our_job_whatever_the_order_of_keys(
     assert await database.pool.fetchval(CONFLICT, "w", "default", {"a": 1}) is None
 
 
-async def _worker(running: Any, database: TestDatabase) -> Service:
+async def _worker(running: Cluster) -> Service:
     worker: Service = await running.worker(import_="tests.jobs", queues="default=5")
-    await until(lambda: database.pool.fetchval("SELECT count(*) = 1 FROM oban_producers"))
+    await until(running.listening)
     return worker
 
 

@@ -12,11 +12,7 @@ from tests.waiting import until
 async def working(database: TestDatabase) -> AsyncIterator[Service]:
     async with cluster(database) as running:
         worker = await running.worker("worker-1", import_="tests.jobs", queues="default=5,other=2")
-        await until(
-            lambda: database.pool.fetchval(
-                "SELECT count(*) = 2 FROM oban_producers WHERE node = 'worker-1'"
-            )
-        )
+        await until(running.listening)
         yield worker
 
 
