@@ -1,12 +1,15 @@
 """Outcomes on their way to the database."""
 
+import asyncio
+
 import pytest
 
-from quarterjack import NewJob
+from quarterjack import NewJob, Unique, enqueue
 from quarterjack.queries import claims
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Want
-from tests.worker.holding import Holding
+from tests.waiting import until
+from tests.worker.holding import Holding, are, completed
 
 RESCUE = "UPDATE oban_jobs SET state = 'available'"
 STORED = "SELECT worker, attempt, state::text FROM oban_jobs ORDER BY id"
@@ -39,3 +42,43 @@ async def test_of_two_claims_of_a_job_that_end_at_once_the_later_counts(
         ("child of the second", 0, "available"),
     ]
     assert holding.acker.fenced == 1
+
+
+async def test_an_outcome_that_a_transaction_holds_up_keeps_no_others_waiting(
+    holding: Holding,
+) -> None:
+    jobs = await holding.claim(9)
+    for job in jobs:
+        holding.acker.add(completed(holding, job))
+    async with holding.pool.acquire() as other, other.transaction():
+        await other.execute(
+            "SELECT FROM oban_jobs WHERE id = ANY ($1) FOR UPDATE", [jobs[0].id, jobs[5].id]
+        )
+        writing = asyncio.create_task(holding.acker.flush())
+        await until(lambda: are(holding, {"completed": 7, "executing": 2}))
+        [more] = await holding.claim(1)
+        holding.acker.add(completed(holding, more))
+        await until(lambda: are(holding, {"completed": 8, "executing": 2}))
+
+    await writing
+
+    assert await holding.states() == {"completed": 10}
+
+
+async def test_a_child_whose_key_is_not_committed_yet_holds_up_its_parent_alone(
+    holding: Holding,
+) -> None:
+    first, second = await holding.claim(2)
+    unique = Unique(period=None)
+    child = NewJob(worker="child", queue="elsewhere", unique=unique)
+    holding.acker.add(completed(holding, first), children=[child])
+    holding.acker.add(completed(holding, second))
+    async with holding.pool.acquire() as other, other.transaction():
+        made = await enqueue(other, "child", queue="elsewhere", unique=unique)
+        writing = asyncio.create_task(holding.acker.flush())
+        await until(lambda: are(holding, {"completed": 1, "executing": 1}))
+
+    await writing
+
+    assert await holding.states() == {"completed": 2, "available": 1}
+    assert await holding.pool.fetchval("SELECT id FROM oban_jobs WHERE worker = 'child'") == made.id

@@ -184,10 +184,10 @@ async def test_claims_are_made_again_when_acks_have_room(
     outcomes = [completed(holding, job) for job in await holding.claim(3)]
     complete = acks.complete
 
-    async def completing(*args: Any) -> set[int]:
+    async def completing(*args: Any, **named: Any) -> set[int]:
         while outcomes:
             holding.acker.add(outcomes.pop())
-        return await complete(*args)
+        return await complete(*args, **named)
 
     monkeypatch.setattr(acks, "complete", completing)
     for _ in range(before):

@@ -120,6 +120,8 @@ async def test_a_completion_that_a_failover_lost_is_written_again(holding: Holdi
     assert ran == [0]
 
 
-async def _counted(complete: Any, written: list[int], db: Any, claims: Sequence[Any]) -> Any:
+async def _counted(
+    complete: Any, written: list[int], db: Any, claims: Sequence[Any], **named: Any
+) -> Any:
     written.append(len(claims))
-    return await complete(db, claims)
+    return await complete(db, claims, **named)

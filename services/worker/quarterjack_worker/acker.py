@@ -1,7 +1,8 @@
 """Write outcomes in batches, and never lose one.
 
 An ack stays here until the database has said what became of it. A failed or unanswered write is repeated
-for ever: the fence makes a repetition a no-op. One ack that cannot be stored is found by halving the batch.
+for ever: the fence makes a repetition a no-op. One ack that cannot be stored is found by halving the batch, and so is
+one whose row, or whose child's key, a transaction holds: it is tried by itself, in turn with the others.
 """
 
 import asyncio
@@ -10,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
+
+import asyncpg
 
 from quarterjack.client import enqueue_tied
 from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
@@ -31,6 +34,8 @@ REMEMBERED = 10_000
 FIRST_DELAY, LONGEST_DELAY = 0.05, 0.5
 POISON = (*REFUSED, ValueError)
 ANSWER_WITHIN = 15.0
+PATIENCE = 0.25
+"""For how many seconds a batch waits for what somebody holds."""
 
 
 class Acker:
@@ -44,6 +49,8 @@ class Acker:
         self._spans: dict[Key, Span] = {}
         self._children: dict[Key, Sequence[NewJob]] = {}
         self._pending: dict[Key, Ack] = {}
+        self._stuck: dict[Key, None] = {}
+        self._stuck_next = False
         self._written: OrderedDict[Key, None] = OrderedDict()
         self._added = asyncio.Event()
 
@@ -95,7 +102,7 @@ class Acker:
         delay, size = FIRST_DELAY, BATCH
         while self._pending:
             self._added.clear()
-            batch = _one_for_each_job(islice(self._pending.values(), size))
+            batch = self._next(size)
             try:
                 await self._write(batch)
                 if not self.full and len(self._pending) + len(batch) >= FULL:
@@ -107,9 +114,22 @@ class Acker:
                 await asyncio.sleep(delay)
                 delay, size = min(delay * 2, LONGEST_DELAY), max(size // 2, 1)
 
+    def _next(self, size: int) -> list[Ack]:
+        """Give a batch that nobody is known to hold, or one ack that somebody does, by turns."""
+        free = (ack for key, ack in self._pending.items() if key not in self._stuck)
+        batch = _one_for_each_job(islice(free, size))
+        self._stuck_next = bool(self._stuck) and not (self._stuck_next and batch)
+        return [self._pending[next(iter(self._stuck))]] if self._stuck_next else batch
+
     async def _write(self, batch: Sequence[Ack]) -> None:
         try:
             await ask(self._pool, partial(self._settle, batch), ANSWER_WITHIN)
+        except asyncpg.LockNotAvailableError:
+            if len(batch) > 1:
+                await self._write(batch[: len(batch) // 2])
+                await self._write(batch[len(batch) // 2 :])
+            else:
+                self._set_apart(batch[0].claim)
         except POISON as error:
             if len(batch) > 1:
                 half = len(batch) // 2
@@ -125,6 +145,13 @@ class Acker:
                     type(error).__name__,
                 )
                 self.add(_generic(batch[0], error))
+
+    def _set_apart(self, claim: Claim) -> None:
+        """Have it tried by itself, after all others that are."""
+        if claim.key not in self._stuck:
+            log.warning("a transaction holds up the outcome of job %d; trying on", claim.id)
+        self._stuck.pop(claim.key, None)
+        self._stuck[claim.key] = None
 
     async def _settle(self, batch: Sequence[Ack], db: Connection) -> None:
         held = await self._acknowledge(batch, db)
@@ -166,6 +193,7 @@ class Acker:
 
     def _forget(self, key: Key) -> None:
         del self._pending[key]
+        self._stuck.pop(key, None)
         self._children.pop(key, None)
         if span := self._spans.pop(key, None):
             self._telemetry.end(span)
@@ -178,9 +206,10 @@ def _one_for_each_job(outcomes: Iterable[Ack]) -> list[Ack]:
 
 async def _write(batch: Sequence[Ack], db: Connection) -> set[int]:
     plain = [ack.claim for ack in batch if ack.plain]
-    held = await acks.complete(db, plain) if plain else set()
+    held = await acks.complete(db, plain, patience=PATIENCE) if plain else set()
     if len(plain) < len(batch):
-        held |= await acks.ack(db, [ack for ack in batch if not ack.plain])
+        others = [ack for ack in batch if not ack.plain]
+        held |= await acks.ack(db, others, patience=PATIENCE)
     return held
 
 

@@ -5,6 +5,8 @@ executing. So a worker that was taken for dead can never overwrite, and repeatin
 Two things make the planner look rows up by their ids. The state is compared as text: by the statistics nothing is ever
 executing, and an index on the state looks free, but it is full of what has just ended. And the arrays are subqueries,
 so that their lengths are not seen: for a batch of hundreds it would read a table of some ten thousand rows whole.
+
+With `patience` the transaction waits for so many seconds, and no longer, for each row that somebody holds.
 """
 
 import json
@@ -37,7 +39,9 @@ class Ack:
         return self.state == "completed" and not self.meta
 
 
-async def complete(db: Database, claims: Sequence[Claim]) -> set[int]:
+async def complete(
+    db: Database, claims: Sequence[Claim], *, patience: float | None = None
+) -> set[int]:
     """Write plain completions, which are most acks, for half of what `ack` costs; the ids that were still held."""
     records = await db.fetch(
         """
@@ -55,17 +59,19 @@ async def complete(db: Database, claims: Sequence[Claim]) -> set[int]:
           AND j.attempt = c.attempt
           AND j.attempted_at = timezone('UTC', c.attempted_at)
           AND j.attempted_by[2] = c.producer
+          AND (SELECT set_config('lock_timeout', coalesce($5, current_setting('lock_timeout')), true)) IS NOT NULL
         RETURNING j.id
         """,
         [claim.id for claim in claims],
         [claim.attempt for claim in claims],
         [claim.attempted_at for claim in claims],
         [claim.producer for claim in claims],
+        _milliseconds(patience),
     )
     return {id for (id,) in records}
 
 
-async def ack(db: Database, acks: Sequence[Ack]) -> set[int]:
+async def ack(db: Database, acks: Sequence[Ack], *, patience: float | None = None) -> set[int]:
     """Write outcomes; the ids that were still held."""
     records = await db.fetch(
         """
@@ -111,6 +117,7 @@ async def ack(db: Database, acks: Sequence[Ack]) -> set[int]:
           AND j.attempt = a.attempt
           AND j.attempted_at = timezone('UTC', a.attempted_at)
           AND j.attempted_by[2] = a.producer
+          AND (SELECT set_config('lock_timeout', coalesce($10, current_setting('lock_timeout')), true)) IS NOT NULL
         RETURNING j.id
         """,
         [each.claim.id for each in acks],
@@ -122,6 +129,7 @@ async def ack(db: Database, acks: Sequence[Ack]) -> set[int]:
         [each.delay for each in acks],
         [each.snoozed for each in acks],
         [json.dumps(each.meta) for each in acks],
+        _milliseconds(patience),
     )
     return {record["id"] for record in records}
 
@@ -143,3 +151,7 @@ async def landed(db: Database, acks: Sequence[Ack]) -> set[int]:
         [each.state for each in acks],
     )
     return {record["id"] for record in records}
+
+
+def _milliseconds(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{seconds * 1000:.0f}"
