@@ -33,6 +33,15 @@ BEGIN
 END $$;
 CREATE TRIGGER witness AFTER UPDATE ON oban_jobs FOR EACH STATEMENT EXECUTE FUNCTION witness();
 """
+HALT = """
+CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_advisory_xact_lock(1);
+  RETURN NULL;
+END $$;
+CREATE TRIGGER halt BEFORE UPDATE ON qj_queues FOR EACH STATEMENT EXECUTE FUNCTION halt();
+"""
+BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 MOST = "SELECT coalesce(max(running), 0) FROM seen"
 
 
@@ -94,18 +103,38 @@ async def test_many_claims_at_once_stay_within_the_limit(
 async def test_a_claim_that_counted_before_anothers_takes_nothing(database: TestDatabase) -> None:
     await _limit(database, Limits(global_limit=3))
     await quarterjack.enqueue_many(database.pool, [NewJob(worker="count", priority=5)] * 3)
+    await database.pool.execute(HALT)
     early, late = await _producer(database), await _producer(database)
-    blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with database.pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT FROM qj_queues FOR UPDATE")
+        await connection.execute("SELECT pg_advisory_xact_lock(1)")
         counted = asyncio.create_task(_claim(database, early, 3))
-        await until(lambda: database.pool.fetchval(blocked))
+        await until(lambda: database.pool.fetchval(BLOCKED))
         await quarterjack.enqueue_many(database.pool, [NewJob(worker="count")] * 3)
         want = Want(queue="default", producer=late, demand=3, limited=True)
         found, *_ = await limited_claims.claim_limited(connection, want=want, node="n", nonce="x")
 
     assert (len(found), await counted) == (3, [])
     assert len(await claims.held_by(database.pool, producers=[early, late])) == 3
+
+
+async def test_a_claim_waits_for_nobody_who_edits_the_limits(database: TestDatabase) -> None:
+    await _limit(database, Limits(global_limit=3))
+    await quarterjack.enqueue_many(
+        database.pool, [NewJob(worker="count"), NewJob(worker="count", queue="other")]
+    )
+    limited, other = await _producer(database), await _producer(database)
+    wants = [
+        Want(queue="default", producer=limited, demand=1, limited=True),
+        Want(queue="other", producer=other, demand=1),
+    ]
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("UPDATE qj_queues SET global_limit = 2")
+
+        async with asyncio.timeout(5):
+            found = await limited_claims.claim(database.pool, wants=wants, node="n", nonce="x")
+
+    assert [job.queue for job in found.jobs] == ["other"]
+    assert list(found.held_back) == ["default"]
 
 
 @pytest.mark.parametrize("partition_by", [None, "tenant"])
@@ -126,20 +155,19 @@ async def test_a_job_that_somebody_holds_is_passed_by(
     assert await _claim(database, uuid, 5) == []
 
 
-async def test_spare_jobs_of_one_value_take_no_place_of_anothers(database: TestDatabase) -> None:
+async def test_spare_jobs_of_a_value_exceed_its_limit_by_none(database: TestDatabase) -> None:
     await _limit(database, Limits(global_limit=2, partition_by="tenant"))
-    for tenant in ("a", "b", "c"):
-        await _enqueue(database, tenant, 20)
+    await _enqueue(database, "a", 5)
+    await _enqueue(database, "b", 5)
     uuid = await _producer(database)
     async with database.pool.acquire() as connection, connection.transaction():
         await connection.execute(
-            "SELECT FROM oban_jobs WHERE args ->> 'tenant' = 'a' ORDER BY id LIMIT 1 FOR UPDATE"
+            "SELECT FROM oban_jobs WHERE args ->> 'tenant' = 'b' ORDER BY id LIMIT 2 FOR UPDATE"
         )
 
-        found = await _claim(database, uuid, 5)
+        found = await _claim(database, uuid, 10)
 
-    counts = Counter(job.args["tenant"] for job in found)
-    assert (sum(counts.values()), max(counts.values())) == (5, 2)
+    assert Counter(job.args["tenant"] for job in found) == {"a": 2, "b": 1}
 
 
 async def test_a_value_that_no_index_takes_is_a_partition_like_others(
@@ -290,13 +318,14 @@ async def test_a_claim_that_read_an_earlier_rate_takes_nothing_by_it(
 ) -> None:
     await _limit(database, Limits(rate_limit=5, rate_period=timedelta(days=31)))
     await _enqueue(database, "a", 20)
+    await database.pool.execute(HALT)
     uuid = await _producer(database)
-    blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(1)")
+        early = asyncio.create_task(_claim(database, uuid, 10))
+        await until(lambda: database.pool.fetchval(BLOCKED))
         faster = Limits(rate_limit=2, rate_period=timedelta(hours=1))
         await limits.limit(connection, "default", faster, by="ana", reason="x")
-        early = asyncio.create_task(_claim(database, uuid, 10))
-        await until(lambda: database.pool.fetchval(blocked))
 
     assert await early == []
     assert len(await _claim(database, uuid, 10)) == 2

@@ -68,7 +68,8 @@ async def claim_limited(db: Database, *, want: Want, node: str, nonce: str) -> F
     Invariant: no more than global_limit jobs of a partition are `executing`. They are counted from their rows, in this
     statement's snapshot, so a worker that dies leaks no place. The count holds because nothing else makes them more
     meanwhile: `turn` adds one to `claims`, and only if that is still what the snapshot shows. Of two claims at once the
-    second waits for the first's row lock, finds `claims` changed, and takes nothing.
+    second finds the row held, or `claims` changed, and takes nothing. It waits for nobody: a program that keeps the row
+    for long, to edit the limits, would hold up the other queues of the worker.
     """
     records = await db.fetch(
         """
@@ -170,11 +171,15 @@ async def claim_limited(db: Database, *, want: Want, node: str, nonce: str) -> F
           FROM (SELECT *, row_number() OVER (PARTITION BY part ORDER BY nth) AS place FROM held) AS h
           WHERE place <= room
         ),
+        free AS MATERIALIZED (
+          SELECT claims FROM qj_queues WHERE queue = $1 AND node = '' FOR NO KEY UPDATE SKIP LOCKED
+        ),
         turn AS (
           UPDATE qj_queues AS t
           SET claims = t.claims + 1
           FROM q
-          WHERE t.queue = q.queue AND t.node = '' AND t.claims = q.claims AND EXISTS (SELECT FROM pick)
+          JOIN free USING (claims)
+          WHERE t.queue = q.queue AND t.node = '' AND EXISTS (SELECT FROM pick)
           RETURNING t.queue
         ),
         taken AS (
