@@ -78,8 +78,8 @@ async def test_a_job_taken_from_a_worker_is_not_overwritten(
 
 
 async def test_signals_of_oban_steer_the_queue(database: TestDatabase) -> None:
-    async with working(database):
-        await until(lambda: database.pool.fetchval("SELECT count(*) FROM oban_producers"))
+    async with working(database) as (running, _):
+        await until(running.listening)
         await _signal(database, '{"action": "pause", "queue": "*", "ident": "Oban.worker-1"}')
         await until(lambda: database.pool.fetchval("SELECT paused FROM qj_producers"))
         await quarterjack.enqueue(database.pool, "wait_for_release")

@@ -28,7 +28,7 @@ async def _signal(database: TestDatabase, payload: str) -> None:
 async def test_what_a_signal_asked_outlives_the_worker(database: TestDatabase) -> None:
     async with cluster(database) as running:
         before = await running.worker("worker-1", import_="tests.jobs", queues="default=5")
-        await until(lambda: database.pool.fetchval("SELECT count(*) FROM oban_producers"))
+        await until(running.listening)
         await _signal(database, '{"action": "scale", "queue": "default", "limit": 3}')
         await _signal(database, '{"action": "pause", "queue": "*", "ident": "Oban.worker-1"}')
         await until(lambda: database.pool.fetchval("SELECT count(*) = 2 FROM qj_queues"), within=5)
