@@ -13,7 +13,8 @@ from quarterjack import NewJob
 from quarterjack.queries import jobs
 from tests.conftest import TestDatabase
 from tests.flows import states
-from tests.processes import Cluster, Service, cluster
+from tests.interop.beside import run_long, worker_on
+from tests.processes import Service, cluster
 from tests.waiting import until
 
 pytestmark = pytest.mark.newest_postgres
@@ -57,18 +58,6 @@ PRO_TABLES = {"oban_crons", "oban_workflows", "oban_queues"}
 CANCEL = """
 UPDATE oban_jobs SET state = 'cancelled', cancelled_at = timezone('UTC', now())
 WHERE id = $1 AND state NOT IN ('cancelled', 'completed', 'discarded')
-"""
-RESCUE = """
-UPDATE oban_jobs SET state = 'available'
-WHERE state = 'executing' AND attempted_at < timezone('UTC', now()) AND attempt < max_attempts
-"""
-STAGE = """
-UPDATE oban_jobs SET state = 'available'
-WHERE state IN ('scheduled', 'retryable') AND scheduled_at <= timezone('UTC', now())
-"""
-PRUNE = """
-DELETE FROM oban_jobs
-WHERE state = 'completed' AND scheduled_at < timezone('UTC', now()) - interval '60 s'
 """
 UPDATE_META = """
 UPDATE oban_jobs SET meta = '{"done": 7}' WHERE id = $1
@@ -120,7 +109,7 @@ async def test_our_install_is_obans_version_14(database: TestDatabase) -> None:
 async def test_our_worker_runs_what_nobody_has_rung_for(database: TestDatabase) -> None:
     await database.pool.execute("ALTER TABLE oban_jobs DISABLE TRIGGER qj_ring")
     async with cluster(database) as running:
-        await _worker(running)
+        await worker_on(running)
         await database.pool.execute(
             """
             INSERT INTO oban_jobs (worker, args, meta, tags, scheduled_at) VALUES
@@ -137,8 +126,8 @@ async def test_our_worker_runs_what_nobody_has_rung_for(database: TestDatabase) 
 
 async def test_its_cancel_stops_our_running_job_for_good(database: TestDatabase) -> None:
     async with cluster(database) as running:
-        worker = await _worker(running)
-        id = await _run_long(database)
+        worker = await worker_on(running)
+        id = await run_long(database)
 
         await database.pool.execute(CANCEL, id)
         await _signal(database, {"action": "pkill", "job_id": id})
@@ -150,25 +139,9 @@ async def test_its_cancel_stops_our_running_job_for_good(database: TestDatabase)
     assert (job.state, job.errors) == ("cancelled", [])
 
 
-async def test_its_rescue_makes_our_late_outcome_void(database: TestDatabase) -> None:
-    async with cluster(database) as running:
-        worker = await _worker(running)
-        id = await _run_long(database)
-
-        await database.pool.execute(RESCUE)
-        await until(lambda: database.pool.fetchval("SELECT attempt = 2 FROM oban_jobs"))
-        await database.pool.execute("CREATE TABLE released ()")
-        await until(lambda: database.pool.fetchval("SELECT state = 'completed' FROM oban_jobs"))
-        await until(lambda: _said(worker, "was taken from this worker"))
-
-    job = await jobs.find(database.pool, id)
-    assert job is not None
-    assert (job.attempt, job.errors) == (2, [])
-
-
 async def test_its_signals_with_all_their_keys_are_obeyed(database: TestDatabase) -> None:
     async with cluster(database) as running:
-        await _worker(running)
+        await worker_on(running)
         scale = {"action": "scale", "queue": "default", "limit": 3, "ident": "any"}
         await _signal(database, scale | {"node": None, "local_only": False})
         await until(lambda: database.pool.fetchval("SELECT local_limit = 3 FROM qj_producers"))
@@ -176,35 +149,6 @@ async def test_its_signals_with_all_their_keys_are_obeyed(database: TestDatabase
         await _signal(database, scale | {"limit": 4, "ident": "Oban.elsewhere"})
         await _signal(database, scale | {"limit": 5, "ident": "Oban.worker-1", "burst": {"x": 1}})
         await until(lambda: database.pool.fetchval("SELECT local_limit = 5 FROM qj_producers"))
-
-
-async def test_its_leader_stages_and_prunes_beside_ours(database: TestDatabase) -> None:
-    await database.pool.execute(
-        """
-        INSERT INTO oban_peers (name, node, started_at, expires_at)
-        VALUES ('Oban', 'elixir-1', timezone('UTC', now()), timezone('UTC', now() + interval '1 hour'))
-        """
-    )
-    peer = await database.pool.fetch("SELECT * FROM oban_peers")
-    async with cluster(database) as running:
-        await running.scheduler()
-        await _worker(running)
-        await until(lambda: database.pool.fetchval("SELECT term > 0 FROM qj_lease"))
-        now = await database.pool.fetchval("SELECT clock_timestamp()")
-        await quarterjack.enqueue_many(
-            database.pool, [NewJob(worker="count", scheduled_at=now) for _ in range(200)]
-        )
-
-        async def settled() -> bool:
-            await database.pool.execute(STAGE)
-            await database.pool.execute(PRUNE)
-            states = await database.pool.fetch("SELECT state::text, attempt FROM oban_jobs")
-            return {(each["state"], each["attempt"]) for each in states} == {("completed", 1)}
-
-        await until(settled)
-
-    assert await database.pool.fetch("SELECT * FROM oban_peers") == peer
-    assert await database.pool.fetchval("SELECT count(*) FROM oban_leaders") == 0
 
 
 async def test_its_progress_in_meta_hides_no_end_from_jobs_that_wait(
@@ -242,19 +186,6 @@ async def test_its_unique_insert_finds_our_job_whatever_the_order_of_keys(
     found = await database.pool.fetchval(CONFLICT, "w", "default", {"b": [2, 1, 1], "a": 1.0})
     assert found == made.id
     assert await database.pool.fetchval(CONFLICT, "w", "default", {"a": 1}) is None
-
-
-async def _worker(running: Cluster) -> Service:
-    worker: Service = await running.worker(import_="tests.jobs", queues="default=5")
-    await until(running.listening)
-    return worker
-
-
-async def _run_long(database: TestDatabase) -> int:
-    made = await quarterjack.enqueue(database.pool, "wait_for_release")
-    await until(lambda: database.pool.fetchval("SELECT state = 'executing' FROM oban_jobs"))
-    assert made.id is not None
-    return made.id
 
 
 async def _signal(database: TestDatabase, message: dict[str, Any]) -> None:

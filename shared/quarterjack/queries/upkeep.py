@@ -29,7 +29,11 @@ class Rescued:
 
 
 async def stage(db: Database, *, limit: int) -> list[str]:
-    """Make due scheduled and retryable jobs available, oldest first; the queue of each."""
+    """Make due scheduled and retryable jobs available, oldest first; the queue of each.
+
+    While an Elixir Oban leads, what our workers do not serve is left to it for 5 s: its staging takes back a job that
+    ours has made available meanwhile, and that a worker has begun.
+    """
     records = await db.fetch(
         """
         WITH due AS MATERIALIZED (
@@ -38,6 +42,11 @@ async def stage(db: Database, *, limit: int) -> list[str]:
           WHERE
             state IN ('scheduled', 'retryable')
             AND scheduled_at <= timezone('UTC', now())
+            AND (
+              scheduled_at <= timezone('UTC', now() - interval '5 s')
+              OR NOT EXISTS (SELECT FROM oban_peers WHERE expires_at > timezone('UTC', now()))
+              OR queue IN (SELECT queue FROM qj_producers WHERE state <> 'dead')
+            )
           ORDER BY scheduled_at, id
           LIMIT $1
           FOR UPDATE SKIP LOCKED
