@@ -184,3 +184,17 @@ async def test_a_job_without_attempts_left_is_discarded_with_the_reason(
     await upkeep.discard_exhausted(database.pool)
 
     assert await states(database) == {"spent": "discarded", "fresh": "available"}
+
+
+async def test_a_spent_job_that_somebody_holds_keeps_no_other_from_being_discarded(
+    database: TestDatabase,
+) -> None:
+    for name in ("held", "free"):
+        await add_job(database.pool, name, attempt=1, max_attempts=1)
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM oban_jobs WHERE worker = 'held' FOR UPDATE")
+
+        async with asyncio.timeout(5):
+            await upkeep.discard_exhausted(database.pool)
+
+    assert await states(database) == {"held": "available", "free": "discarded"}

@@ -174,7 +174,13 @@ async def discard_exhausted(db: Database) -> list[int]:
             'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
             'error', 'Exhausted: it was made available with no attempt left; raise max_attempts to retry it'
           ))
-        WHERE state = 'available' AND attempt >= max_attempts
+        WHERE
+          id IN (
+            SELECT id
+            FROM oban_jobs
+            WHERE state = 'available' AND attempt >= max_attempts
+            FOR UPDATE SKIP LOCKED
+          )
         RETURNING id
         """
     )
