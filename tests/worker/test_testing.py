@@ -210,6 +210,14 @@ async def test_a_job_that_follows_itself_ends_the_test(quarterjack_pool: Pool) -
         await drain(quarterjack_pool, "kin", limit=20)
 
 
+async def test_a_queue_that_is_empty_after_as_many_runs_as_allowed_is_drained(
+    quarterjack_pool: Pool,
+) -> None:
+    await quarterjack.enqueue_many(quarterjack_pool, [NewJob(worker="count")] * 3)
+
+    assert len(await drain(quarterjack_pool, limit=3)) == 3
+
+
 async def test_time_passes_for_snoozes_retries_and_unique_jobs(quarterjack_pool: Pool) -> None:
     unique = Unique(period=HOUR)
     await quarterjack.enqueue(quarterjack_pool, "snooze", unique=unique)
