@@ -91,6 +91,19 @@ def test_what_was_read_before_a_signal_was_written_is_passed_over() -> None:
     assert not steered["q"].paused
 
 
+def test_a_signal_that_is_kept_elsewhere_is_written_over_nothing() -> None:
+    """The admin keeps what it asks before it says so; who hears that late follows what was asked since."""
+    uuid = uuid4()
+    steered = Queues({"q": 5}, {"q": uuid}, "n")
+    steered.obey({"action": "stop", "queue": "q", "ident": "any", "kept": True})
+    assert (steered["q"].stopped, steered.unwritten) == (True, {})
+
+    started = {uuid: Asked(paused=False, stopped=False, limit=None, limited=False)}
+    assert not steered.follow(started, steered.written_at - 1)
+    assert steered.follow(started, steered.written_at + 1)
+    assert not steered["q"].stopped
+
+
 @pytest.mark.parametrize("limit", [0, -1, 10_001, "3", True, None, 2.0])
 def test_a_limit_that_cannot_be_is_passed_over(limit: object) -> None:
     steered = Queues({"q": 5}, {"q": uuid4()}, "n")

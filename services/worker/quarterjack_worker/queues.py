@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -184,7 +185,8 @@ class Queues:
     def obey(self, signal: dict[str, Any]) -> None:
         """Do as Oban's signals say, and keep it in `unwritten`; others, and those for others, are passed over.
 
-        A signal may be meant for nodes in another language: it starts only queues that this worker was given.
+        A signal may be meant for nodes in another language: it starts only queues that this worker was given. One that
+        is `kept` stands in qj_queues by now, as may what was asked after it.
         """
         ident, name = signal.get("ident", "any"), signal.get("queue")
         if ident not in ("any", f"{NAME}.{self._node}"):
@@ -196,6 +198,9 @@ class Queues:
             if change is not None:
                 log.info("queue %s: %s by a signal", queue.name, signal["action"])
                 queue.take(change)
+                if signal.get("kept") is True:
+                    self.written_at = time.monotonic()
+                    continue
                 key = queue.name, ALL if ident == "any" else self._node
                 self.unwritten[key] = self.unwritten.pop(key, Change()).then(change)
                 self.obeyed.set()

@@ -102,10 +102,11 @@ def queue_path(name: str, *parts: str) -> str:
 def signals(wish: Wish) -> list[str]:
     """Say it as Oban does, to every language; what Oban has no word for is learned from qj_queues within a second.
 
-    There is no `start`: it would start the queue on Elixir nodes that never had it.
+    There is no `start`: it would start the queue on Elixir nodes that never had it. `kept` tells our workers that it
+    stands there: who hears it late would else write it over what was asked since.
     """
     change = wish.change
-    said: dict[str, str | int] = {}
+    said: dict[str, str | int | bool] = {}
     if change.paused is not None:
         said = {"action": "pause" if change.paused else "resume"}
     elif change.stopped:
@@ -115,7 +116,7 @@ def signals(wish: Wish) -> list[str]:
     if not said:
         return []
     ident = "any" if wish.node == ALL else f"{NAME}.{wish.node}"
-    return [json.dumps({**said, "queue": wish.queue, "ident": ident})]
+    return [json.dumps({**said, "queue": wish.queue, "ident": ident, "kept": True})]
 
 
 async def _steer(request: web.Request, action: str, change: Change) -> web.Response:
