@@ -31,8 +31,10 @@ async def new_jobs(database: TestDatabase, number: int = 1) -> list[int]:
 
 
 async def blocked(database: TestDatabase, number: int) -> None:
+    """Wait until so many wait for a lock, at least: who gives one up leaves its session waiting."""
+
     async def waiting() -> bool:
-        return bool(await database.pool.fetchval(BLOCKED) == number)
+        return bool(await database.pool.fetchval(BLOCKED) >= number)
 
     await until(waiting)
 
