@@ -5,23 +5,21 @@ import secrets
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
-import asyncpg
 import pytest
 
 import quarterjack
 from quarterjack import NewJob
-from quarterjack.model import Job
-from quarterjack.queries import beyond, claims, limited_claims, limits, producers
+from quarterjack.queries import beyond, claims, limited_claims
 from quarterjack.queries.beyond import EACH
 from quarterjack.queries.claims import Want
 from quarterjack.queries.limited_claims import SPARE, WINDOW
 from quarterjack.queries.limits import Limits
-from quarterjack.queries.producers import Producing
 from tests.conftest import TestDatabase
 from tests.processes import cluster
 from tests.waiting import until
+from tests.worker.limited import BLOCKED, HALT, claim, enqueue, limit, producer
 
 WITNESS = """
 CREATE TABLE seen (running bigint, tenant text);
@@ -33,41 +31,7 @@ BEGIN
 END $$;
 CREATE TRIGGER witness AFTER UPDATE ON oban_jobs FOR EACH STATEMENT EXECUTE FUNCTION witness();
 """
-HALT = """
-CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  PERFORM pg_advisory_xact_lock(1);
-  RETURN NULL;
-END $$;
-CREATE TRIGGER halt BEFORE UPDATE ON qj_queues FOR EACH STATEMENT EXECUTE FUNCTION halt();
-"""
-BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 MOST = "SELECT coalesce(max(running), 0) FROM seen"
-
-
-async def _limit(database: TestDatabase, limit: Limits) -> None:
-    await limits.limit(database.pool, "default", limit, by="ana", reason="x")
-
-
-async def _producer(database: TestDatabase) -> UUID:
-    uuid = uuid4()
-    shown = Producing(uuid=uuid, queue="default", limit=10, running=0, paused=False)
-    await producers.register(
-        database.pool, node="n", pid=1, version="0", name="Oban", producers=[shown]
-    )
-    return uuid
-
-
-async def _claim(database: TestDatabase, uuid: UUID, demand: int) -> list[Job]:
-    want = Want(queue="default", producer=uuid, demand=demand, limited=True)
-    found = await limited_claims.claim_limited(database.pool, want=want, node="n", nonce="x")
-    return found.jobs
-
-
-async def _enqueue(database: TestDatabase, tenant: str, count: int) -> None:
-    await quarterjack.enqueue_many(
-        database.pool, [NewJob(worker="count", args={"tenant": tenant})] * count
-    )
 
 
 @pytest.mark.parametrize("partition_by", [None, "tenant"])
@@ -75,15 +39,15 @@ async def test_many_claims_at_once_stay_within_the_limit(
     database: TestDatabase, partition_by: str | None
 ) -> None:
     await database.pool.execute(WITNESS)
-    await _limit(database, Limits(global_limit=3, partition_by=partition_by))
+    await limit(database, Limits(global_limit=3, partition_by=partition_by))
     for tenant in ("a", "b"):
-        await _enqueue(database, tenant, 100)
-    uuids = [await _producer(database) for _ in range(8)]
+        await enqueue(database, tenant, 100)
+    uuids = [await producer(database) for _ in range(8)]
     done: set[int] = set()
 
     async def work(uuid: UUID) -> None:
         while len(done) < 200:
-            for job in await _claim(database, uuid, 2):
+            for job in await claim(database, uuid, 2):
                 assert job.id not in done
                 await database.pool.execute(
                     "UPDATE oban_jobs SET state = 'completed' WHERE id = $1", job.id
@@ -101,13 +65,13 @@ async def test_many_claims_at_once_stay_within_the_limit(
 
 
 async def test_a_claim_that_counted_before_anothers_takes_nothing(database: TestDatabase) -> None:
-    await _limit(database, Limits(global_limit=3))
+    await limit(database, Limits(global_limit=3))
     await quarterjack.enqueue_many(database.pool, [NewJob(worker="count", priority=5)] * 3)
     await database.pool.execute(HALT)
-    early, late = await _producer(database), await _producer(database)
+    early, late = await producer(database), await producer(database)
     async with database.pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(1)")
-        counted = asyncio.create_task(_claim(database, early, 3))
+        counted = asyncio.create_task(claim(database, early, 3))
         await until(lambda: database.pool.fetchval(BLOCKED))
         await quarterjack.enqueue_many(database.pool, [NewJob(worker="count")] * 3)
         want = Want(queue="default", producer=late, demand=3, limited=True)
@@ -118,11 +82,11 @@ async def test_a_claim_that_counted_before_anothers_takes_nothing(database: Test
 
 
 async def test_a_claim_waits_for_nobody_who_edits_the_limits(database: TestDatabase) -> None:
-    await _limit(database, Limits(global_limit=3))
+    await limit(database, Limits(global_limit=3))
     await quarterjack.enqueue_many(
         database.pool, [NewJob(worker="count"), NewJob(worker="count", queue="other")]
     )
-    limited, other = await _producer(database), await _producer(database)
+    limited, other = await producer(database), await producer(database)
     wants = [
         Want(queue="default", producer=limited, demand=1, limited=True),
         Want(queue="other", producer=other, demand=1),
@@ -141,31 +105,31 @@ async def test_a_claim_waits_for_nobody_who_edits_the_limits(database: TestDatab
 async def test_a_job_that_somebody_holds_is_passed_by(
     database: TestDatabase, partition_by: str | None
 ) -> None:
-    await _limit(database, Limits(global_limit=2, partition_by=partition_by))
-    await _enqueue(database, "a", SPARE + 10)
-    uuid = await _producer(database)
+    await limit(database, Limits(global_limit=2, partition_by=partition_by))
+    await enqueue(database, "a", SPARE + 10)
+    uuid = await producer(database)
     async with database.pool.acquire() as connection, connection.transaction():
         first = "SELECT id FROM oban_jobs ORDER BY id LIMIT $1 FOR UPDATE"
         held = {row["id"] for row in await connection.fetch(first, SPARE)}
 
-        found = await _claim(database, uuid, 5)
+        found = await claim(database, uuid, 5)
 
     assert len(found) == 2
     assert held.isdisjoint(job.id for job in found)
-    assert await _claim(database, uuid, 5) == []
+    assert await claim(database, uuid, 5) == []
 
 
 async def test_spare_jobs_of_a_value_exceed_its_limit_by_none(database: TestDatabase) -> None:
-    await _limit(database, Limits(global_limit=2, partition_by="tenant"))
-    await _enqueue(database, "a", 5)
-    await _enqueue(database, "b", 5)
-    uuid = await _producer(database)
+    await limit(database, Limits(global_limit=2, partition_by="tenant"))
+    await enqueue(database, "a", 5)
+    await enqueue(database, "b", 5)
+    uuid = await producer(database)
     async with database.pool.acquire() as connection, connection.transaction():
         await connection.execute(
             "SELECT FROM oban_jobs WHERE args ->> 'tenant' = 'b' ORDER BY id LIMIT 2 FOR UPDATE"
         )
 
-        found = await _claim(database, uuid, 10)
+        found = await claim(database, uuid, 10)
 
     assert Counter(job.args["tenant"] for job in found) == {"a": 2, "b": 1}
 
@@ -174,40 +138,40 @@ async def test_a_value_that_no_index_takes_is_a_partition_like_others(
     database: TestDatabase,
 ) -> None:
     a_minute = timedelta(minutes=1)
-    await _limit(database, Limits(rate_limit=1, rate_period=a_minute, partition_by="tenant"))
+    await limit(database, Limits(rate_limit=1, rate_period=a_minute, partition_by="tenant"))
     for tenant in (secrets.token_hex(5_000), "other"):
-        await _enqueue(database, tenant, 2)
+        await enqueue(database, tenant, 2)
 
-    found = await _claim(database, await _producer(database), 10)
+    found = await claim(database, await producer(database), 10)
 
     assert len(found) == 2
 
 
 async def test_partitions_take_turns_though_one_has_a_backlog(database: TestDatabase) -> None:
-    await _limit(database, Limits(global_limit=4, partition_by="tenant"))
-    await _enqueue(database, "large", 6_000)
+    await limit(database, Limits(global_limit=4, partition_by="tenant"))
+    await enqueue(database, "large", 6_000)
     for tenant in ("b", "c"):
-        await _enqueue(database, tenant, 10)
-    uuid = await _producer(database)
+        await enqueue(database, tenant, 10)
+    uuid = await producer(database)
 
-    first = await _claim(database, uuid, 3)
-    rest = await _claim(database, uuid, 100)
+    first = await claim(database, uuid, 3)
+    rest = await claim(database, uuid, 100)
 
     assert len(first) == 3
     assert Counter(job.args["tenant"] for job in first + rest) == {"large": 4}
-    rest += await _claim(database, uuid, 5)
-    rest += await _claim(database, uuid, 100)
+    rest += await claim(database, uuid, 5)
+    rest += await claim(database, uuid, 100)
     assert Counter(job.args["tenant"] for job in first + rest) == {"large": 4, "b": 4, "c": 4}
 
 
 async def test_a_value_far_behind_the_backlog_of_another_is_found_and_claimed(
     database: TestDatabase,
 ) -> None:
-    await _limit(database, Limits(global_limit=50, partition_by="tenant"))
-    await _enqueue(database, "large", 2 * WINDOW)
-    await _enqueue(database, "small", 3)
-    await _enqueue(database, "large", WINDOW)
-    uuid = await _producer(database)
+    await limit(database, Limits(global_limit=50, partition_by="tenant"))
+    await enqueue(database, "large", 2 * WINDOW)
+    await enqueue(database, "small", 3)
+    await enqueue(database, "large", WINDOW)
+    uuid = await producer(database)
     blind = Want(queue="default", producer=uuid, demand=4, limited=True)
 
     found = await limited_claims.claim_limited(database.pool, want=blind, node="n", nonce="x")
@@ -229,8 +193,8 @@ async def test_a_value_far_behind_the_backlog_of_another_is_found_and_claimed(
 async def test_a_worker_runs_the_few_jobs_of_one_before_the_many_of_another_are_done(
     database: TestDatabase,
 ) -> None:
-    await _limit(database, Limits(global_limit=50, partition_by="tenant"))
-    await _enqueue(database, "large", 5 * WINDOW)
+    await limit(database, Limits(global_limit=50, partition_by="tenant"))
+    await enqueue(database, "large", 5 * WINDOW)
     await quarterjack.enqueue_many(
         database.pool, [NewJob(worker="in_thread", args={"n": 1, "tenant": "small"})] * 5
     )
@@ -246,133 +210,43 @@ async def test_a_worker_runs_the_few_jobs_of_one_before_the_many_of_another_are_
 
 
 async def test_within_reach_the_least_busy_partition_goes_first(database: TestDatabase) -> None:
-    await _limit(database, Limits(global_limit=10, partition_by="tenant"))
-    await _enqueue(database, "a", 20)
-    await _enqueue(database, "b", 20)
-    uuid = await _producer(database)
+    await limit(database, Limits(global_limit=10, partition_by="tenant"))
+    await enqueue(database, "a", 20)
+    await enqueue(database, "b", 20)
+    uuid = await producer(database)
 
-    first = await _claim(database, uuid, 4)
+    first = await claim(database, uuid, 4)
 
     assert Counter(job.args["tenant"] for job in first) == {"a": 2, "b": 2}
 
 
-@pytest.mark.parametrize("partition_by", [None, "tenant"])
-async def test_a_rate_lets_a_burst_start_and_then_so_many_in_a_time(
-    database: TestDatabase, partition_by: str | None
-) -> None:
-    await _limit(
-        database,
-        Limits(
-            rate_limit=60,
-            rate_period=timedelta(hours=1),
-            rate_burst=5,
-            partition_by=partition_by,
-        ),
-    )
-    for tenant in ("a", "b"):
-        await _enqueue(database, tenant, 20)
-    uuid = await _producer(database)
-
-    async def claimed() -> int:
-        return len(await _claim(database, uuid, 100))
-
-    parts = 2 if partition_by else 1
-    assert [await claimed(), await claimed()] == [5 * parts, 0]
-    await database.pool.execute("UPDATE qj_rates SET free_at = free_at - interval '2 minutes 1 s'")
-    assert [await claimed(), await claimed()] == [2 * parts, 0]
-    await database.pool.execute("UPDATE qj_rates SET free_at = free_at - interval '1 day'")
-    assert [await claimed(), await claimed()] == [5 * parts, 0]
-
-
 async def test_a_limit_lifted_or_lowered_holds_for_the_next_claim(database: TestDatabase) -> None:
-    await _limit(database, Limits(global_limit=2))
-    await _enqueue(database, "a", 20)
-    uuid = await _producer(database)
+    await limit(database, Limits(global_limit=2))
+    await enqueue(database, "a", 20)
+    uuid = await producer(database)
 
-    assert len(await _claim(database, uuid, 10)) == 2
-    await _limit(database, Limits(global_limit=5))
-    assert len(await _claim(database, uuid, 10)) == 3
-    await _limit(database, Limits(global_limit=1))
-    assert await _claim(database, uuid, 10) == []
-    await _limit(database, Limits())
-    assert len(await _claim(database, uuid, 10)) == 10
-
-
-async def test_a_rate_waits_for_a_burst_of_its_own_not_for_the_period_of_an_earlier_one(
-    database: TestDatabase,
-) -> None:
-    await _limit(database, Limits(rate_limit=1, rate_period=timedelta(days=31)))
-    await _enqueue(database, "a", 20)
-    uuid = await _producer(database)
-    assert len(await _claim(database, uuid, 10)) == 1
-
-    await _limit(database, Limits(rate_limit=2, rate_period=timedelta(hours=1)))
-
-    assert await _claim(database, uuid, 10) == []
-    await database.pool.execute("UPDATE qj_rates SET free_at = free_at - interval '1 hour'")
-    assert len(await _claim(database, uuid, 10)) == 2
-
-
-async def test_a_claim_that_read_an_earlier_rate_takes_nothing_by_it(
-    database: TestDatabase,
-) -> None:
-    await _limit(database, Limits(rate_limit=5, rate_period=timedelta(days=31)))
-    await _enqueue(database, "a", 20)
-    await database.pool.execute(HALT)
-    uuid = await _producer(database)
-    async with database.pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(1)")
-        early = asyncio.create_task(_claim(database, uuid, 10))
-        await until(lambda: database.pool.fetchval(BLOCKED))
-        faster = Limits(rate_limit=2, rate_period=timedelta(hours=1))
-        await limits.limit(connection, "default", faster, by="ana", reason="x")
-
-    assert await early == []
-    assert len(await _claim(database, uuid, 10)) == 2
-
-
-async def test_a_rate_of_more_than_a_job_in_a_microsecond_can_be_claimed_by(
-    database: TestDatabase,
-) -> None:
-    """An error would stop the claims of all queues of a worker."""
-    await _limit(database, Limits(rate_limit=1_000_000, rate_period=timedelta(milliseconds=1)))
-    await _enqueue(database, "a", 10)
-    uuid = await _producer(database)
-    owed = "INSERT INTO qj_rates VALUES ('default', '', clock_timestamp() + interval '1 hour')"
-    await database.pool.execute(owed)
-
-    assert await _claim(database, uuid, 10) == []
-    await database.pool.execute("DELETE FROM qj_rates")
-    assert len(await _claim(database, uuid, 10)) == 10
-
-
-async def test_parts_of_an_earlier_limit_are_passed_over(database: TestDatabase) -> None:
-    hourly = Limits(rate_limit=2, rate_period=timedelta(hours=1), partition_by="tenant")
-    await _limit(database, hourly)
-    for tenant in ("a", "b"):
-        await _enqueue(database, tenant, 5)
-    uuid = await _producer(database)
-    assert len(await _claim(database, uuid, 10)) == 4
-
-    await _limit(database, replace(hourly, partition_by=None))
-
-    assert len(await _claim(database, uuid, 10)) == 2
-    assert await _claim(database, uuid, 10) == []
+    assert len(await claim(database, uuid, 10)) == 2
+    await limit(database, Limits(global_limit=5))
+    assert len(await claim(database, uuid, 10)) == 3
+    await limit(database, Limits(global_limit=1))
+    assert await claim(database, uuid, 10) == []
+    await limit(database, Limits())
+    assert len(await claim(database, uuid, 10)) == 10
 
 
 async def test_the_dead_and_the_unlimited_claim_nothing_here(database: TestDatabase) -> None:
-    await _enqueue(database, "a", 1)
-    uuid = await _producer(database)
-    assert await _claim(database, uuid, 1) == []
-    await _limit(database, Limits(global_limit=2))
+    await enqueue(database, "a", 1)
+    uuid = await producer(database)
+    assert await claim(database, uuid, 1) == []
+    await limit(database, Limits(global_limit=2))
     await database.pool.execute("UPDATE qj_producers SET state = 'dead'")
 
-    assert await _claim(database, uuid, 1) == []
+    assert await claim(database, uuid, 1) == []
 
 
 async def test_workers_keep_to_a_limit_also_when_one_is_killed(database: TestDatabase) -> None:
     await database.pool.execute(WITNESS)
-    await _limit(database, Limits(global_limit=2))
+    await limit(database, Limits(global_limit=2))
     async with cluster(database) as running:
         await running.scheduler()
         workers = [
@@ -401,30 +275,11 @@ async def test_workers_keep_to_a_limit_also_when_one_is_killed(database: TestDat
 async def test_a_queue_without_limits_is_claimed_by_the_same_statement_as_ever(
     database: TestDatabase,
 ) -> None:
-    await _enqueue(database, "a", 3)
-    uuid = await _producer(database)
+    await enqueue(database, "a", 3)
+    uuid = await producer(database)
     want = Want(queue="default", producer=uuid, demand=2)
 
     found = await limited_claims.claim(database.pool, wants=[want], node="n", nonce="x")
 
     assert (len(found.jobs), found.held_back) == (2, {})
     assert len(await claims.claim(database.pool, wants=[want], node="n", nonce="x")) == 1
-
-
-@pytest.mark.parametrize(
-    "limits",
-    [
-        *("global_limit = 0", "global_limit = -5", "rate_limit = 0, rate_period = '1 s'"),
-        *("rate_limit = 1, rate_period = '0 s'", "rate_limit = 1", "rate_period = '1 s'"),
-        *("rate_limit = 1, rate_period = '300000 years'", "rate_burst = 5"),
-        "rate_limit = 1, rate_period = '1 s', rate_burst = 0",
-    ],
-)
-async def test_limits_that_no_claim_can_keep_cannot_be_written(
-    database: TestDatabase, limits: str
-) -> None:
-    """They would stop the claims of all queues of a worker."""
-    await database.pool.execute("INSERT INTO qj_queues (queue, changed_by) VALUES ('q', 'ana')")
-
-    with pytest.raises(asyncpg.CheckViolationError):
-        await database.pool.execute(f"UPDATE qj_queues SET {limits}")
