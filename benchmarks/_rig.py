@@ -170,7 +170,8 @@ class Table:
         aim: float | None = None,
     ) -> None:
         ratio = ours / theirs
-        goals = [f"≥ {must:g} ×"] * (must is not None) + [f"aim {aim:g}"] * (aim is not None)
+        goals = [f"≥ {must:g} ×"] if must else []
+        goals += [f"aim {aim:g}"] if aim else []
         figures = f"{ours:,.0f} {unit}", f"{theirs:,.0f} {unit}", f"{ratio:.2f}", ", ".join(goals)
         self._row(what, *figures, kept=ratio >= (must or aim or 0), aim=must is None)
 
