@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 
 from quarterjack.bell import ring
-from quarterjack.database import Connection, Database, borrowed
+from quarterjack.database import Connection, Database, Pool, borrowed
 from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid
 from quarterjack.following import NO_TIES, Ties, look, tie
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 MANY = 500
 """As many rows are copied, which takes more round trips and less time for each."""
+INSERTING: dict[int, int] = {}
+"""How many insert through a pool at once, by its id."""
 AGAIN = 5
 """So often is tried again what deadlocks: others may insert the same keys over and over."""
 
@@ -78,10 +80,7 @@ async def enqueue_tied(db: Database, new: Sequence[NewJob], ties: Ties) -> list[
     if not new:
         return []
     if isinstance(db, asyncpg.Pool):
-        async with borrowed(db) as connection:
-            if _is_one(new, ties) and db.get_size() - db.get_idle_size() == 1:
-                return await _insert_one_and_ring(connection, new)
-            return await _insert_and_ring(connection, new, ties, partial(ring, db, connection))
+        return await _insert_among_others(db, new, ties)
     if db.is_in_transaction():
         return await _insert(db, new, ties, rings_itself=False)
     if _is_one(new, ties):
@@ -89,8 +88,21 @@ async def enqueue_tied(db: Database, new: Sequence[NewJob], ties: Ties) -> list[
     return await _insert_and_ring(db, new, ties, partial(jobs.ring, db))
 
 
+async def _insert_among_others(pool: Pool, new: Sequence[NewJob], ties: Ties) -> list[Enqueued]:
+    """Insert through a pool: who is alone rings with its insert, several at once ring for each other."""
+    inserting = INSERTING[id(pool)] = INSERTING.get(id(pool), 0) + 1
+    try:
+        async with borrowed(pool) as connection:
+            if inserting == 1 and _is_one(new, ties):
+                return await _insert_one_and_ring(connection, new)
+            return await _insert_and_ring(connection, new, ties, partial(ring, pool, connection))
+    finally:
+        if left := INSERTING.pop(id(pool)) - 1:
+            INSERTING[id(pool)] = left
+
+
 def _is_one(new: Sequence[NewJob], ties: Ties) -> bool:
-    """Say if it is one plain job that is due. Who is alone rings with it; several at once ring for each other."""
+    """Say if it is one plain job that is due."""
     [first, *more] = new
     return not (more or first.scheduled_at or first.unique or ties.waiting(new))
 

@@ -73,8 +73,11 @@ async def test_who_is_not_alone_rings_with_others(
 
     monkeypatch.setattr(client, "ring", ring)
     await quarterjack.enqueue(database.pool, "w", queue="alone")
-    async with database.pool.acquire():
+    assert client.INSERTING == {}
+    with monkeypatch.context() as another:
+        another.setitem(client.INSERTING, id(database.pool), 1)
         await quarterjack.enqueue(database.pool, "w", queue="beside")
+        assert {id(database.pool): 1} == client.INSERTING
 
     assert rung == [{"beside"}]
 
