@@ -22,6 +22,7 @@ JUST_AFTER_A_SECOND = (
     "SELECT extract(microseconds FROM clock_timestamp())::integer % 1000000 < 200000"
 )
 SILENCE = "SELECT extract(epoch FROM max(clock_timestamp() - heartbeat_at))::float FROM qj_peers"
+DECIDED_SINCE = "SELECT EXISTS (SELECT FROM qj_ticks WHERE decided_at > $1)"
 LOST = "SELECT schedule_id, tick_at, decided_at FROM qj_lost_ticks"
 
 
@@ -43,7 +44,9 @@ async def test_f10_what_an_asynchronous_failover_loses_is_decided_again(
         await until(lambda: field.ask(JUST_AFTER_A_SECOND))
         async with field.trouble("failover", synchronous=False):
             two.replication.silent = True
-            await field.pass_time(1.2 + field.dice.random())
+            moment = await field.ask("SELECT clock_timestamp()")
+            await until(lambda: field.ask(DECIDED_SINCE, moment))
+            await field.pass_time(field.dice.random())
             await two.fail_over()
         await field.decides()
         await until(lambda: field.ask("SELECT count(*) > 0 FROM qj_lost_ticks"))

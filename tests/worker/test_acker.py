@@ -11,7 +11,9 @@ from quarterjack.queries.claims import Want
 from tests.waiting import until
 from tests.worker.holding import Holding, are, completed
 
-RESCUE = "UPDATE oban_jobs SET state = 'available', scheduled_at = timezone('UTC', clock_timestamp())"
+RESCUE = (
+    "UPDATE oban_jobs SET state = 'available', scheduled_at = timezone('UTC', clock_timestamp())"
+)
 STORED = "SELECT worker, attempt, state::text FROM oban_jobs ORDER BY id"
 
 
