@@ -182,9 +182,15 @@ async def test_its_oldest_job_may_be_of_any_priority(admin: Admin) -> None:
         "INSERT INTO oban_jobs (worker, queue, scheduled_at) VALUES ('x', 'odd', '-infinity')"
     )
 
-    sums, odd = sorted(await queues.standings(pool), key=lambda each: each.queue, reverse=True)
+    await pool.execute("INSERT INTO qj_queues (queue, changed_by) VALUES ('empty', 'ana')")
+
+    sums, odd, empty = sorted(
+        await queues.standings(pool),
+        key=lambda each: ("sums", "odd", "empty").index(each.queue),
+    )
 
     assert (sums.available, odd.available) == (4, 1)
+    assert (empty.available, empty.oldest_at) == (0, None)
     assert sums.oldest_at == datetime(2025, 12, 20, tzinfo=UTC)
     assert odd.oldest_at == datetime(1, 1, 3, tzinfo=UTC)
 

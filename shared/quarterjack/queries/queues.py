@@ -191,7 +191,7 @@ async def standings(db: Database, *, queue: str | None = None) -> list[Standing]
               LIMIT 1
             ) AS next
           )
-          SELECT greatest(least(min(scheduled_at), '9999-01-01'), '0001-01-03') AS at
+          SELECT min(greatest(least(scheduled_at, '9999-01-01'), '0001-01-03')) AS at
           FROM (SELECT scheduled_at FROM first LIMIT 100) AS each
         ) AS oldest
         CROSS JOIN LATERAL (
