@@ -1,14 +1,13 @@
 """A queue with limits over all nodes, as tests claim from it."""
 
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import quarterjack
 from quarterjack import NewJob
 from quarterjack.model import Job
-from quarterjack.queries import limited_claims, limits, producers
+from quarterjack.queries import limited_claims, limits
 from quarterjack.queries.claims import Want
 from quarterjack.queries.limits import Limits
-from quarterjack.queries.producers import Producing
 from tests.conftest import TestDatabase
 
 HALT = """
@@ -24,15 +23,6 @@ BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databas
 
 async def limit(database: TestDatabase, limit: Limits) -> None:
     await limits.limit(database.pool, "default", limit, by="ana", reason="x")
-
-
-async def producer(database: TestDatabase) -> UUID:
-    uuid = uuid4()
-    shown = Producing(uuid=uuid, queue="default", limit=10, running=0, paused=False)
-    await producers.register(
-        database.pool, node="n", pid=1, version="0", name="Oban", producers=[shown]
-    )
-    return uuid
 
 
 async def claim(database: TestDatabase, uuid: UUID, demand: int) -> list[Job]:

@@ -67,6 +67,16 @@ async def test_an_outcome_that_a_transaction_holds_up_keeps_no_others_waiting(
     assert await holding.states() == {"completed": 10}
 
 
+async def test_what_is_held_up_is_tried_in_turn_with_others(holding: Holding) -> None:
+    """Else a steady load would keep it from ever being tried, or it would keep them."""
+    held, *others = [completed(holding, job) for job in await holding.claim(3)]
+    for ack in (held, *others):
+        holding.acker.add(ack)
+    holding.acker._set_apart(held.claim)
+
+    assert [holding.acker._next(10) for _ in range(4)] == [[held], others] * 2
+
+
 async def test_a_child_whose_key_is_not_committed_yet_holds_up_its_parent_alone(
     holding: Holding,
 ) -> None:

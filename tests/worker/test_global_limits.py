@@ -19,7 +19,8 @@ from quarterjack.queries.limits import Limits
 from tests.conftest import TestDatabase
 from tests.processes import cluster
 from tests.waiting import until
-from tests.worker.limited import BLOCKED, HALT, claim, enqueue, limit, producer
+from tests.worker.limited import BLOCKED, HALT, claim, enqueue, limit
+from tests.worker.test_claims import producer
 
 WITNESS = """
 CREATE TABLE seen (running bigint, tenant text);

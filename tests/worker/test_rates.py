@@ -11,7 +11,8 @@ from quarterjack.queries import limits
 from quarterjack.queries.limits import Limits
 from tests.conftest import TestDatabase
 from tests.waiting import until
-from tests.worker.limited import BLOCKED, HALT, claim, enqueue, limit, producer
+from tests.worker.limited import BLOCKED, HALT, claim, enqueue, limit
+from tests.worker.test_claims import producer
 
 
 @pytest.mark.parametrize("partition_by", [None, "tenant"])

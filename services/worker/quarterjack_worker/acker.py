@@ -124,17 +124,13 @@ class Acker:
     async def _write(self, batch: Sequence[Ack]) -> None:
         try:
             await ask(self._pool, partial(self._settle, batch), ANSWER_WITHIN)
-        except asyncpg.LockNotAvailableError:
-            if len(batch) > 1:
-                await self._write(batch[: len(batch) // 2])
-                await self._write(batch[len(batch) // 2 :])
-            else:
-                self._set_apart(batch[0].claim)
-        except POISON as error:
+        except (*POISON, asyncpg.LockNotAvailableError) as error:
             if len(batch) > 1:
                 half = len(batch) // 2
                 await self._write(batch[:half])
                 await self._write(batch[half:])
+            elif isinstance(error, asyncpg.LockNotAvailableError):
+                self._set_apart(batch[0].claim)
             elif batch[0].state == "discarded" and not batch[0].meta:
                 self._forget(batch[0].claim.key)
                 log.exception("the outcome of job %s cannot be stored", batch[0].claim.id)

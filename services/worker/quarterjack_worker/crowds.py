@@ -28,7 +28,6 @@ async def look_beyond(queues: Queues, pool: Pool) -> None:
         queues.crowding.clear()
         began = time.monotonic()
         for queue in queues:
-            queue.far = []
             if not queue.crowded:
                 continue
             try:
