@@ -125,7 +125,7 @@ async def too_slow() -> None:
 @job("too_slow_in_thread", max_attempts=1, timeout=timedelta(seconds=0.1))
 def too_slow_in_thread(args: dict[str, object], context: Context) -> None:
     """Go on until told to stop."""
-    while not context.cancelled:
+    while not context.cancelled():
         time.sleep(0.01)
 
 

@@ -58,7 +58,7 @@ def spin(args: Marked) -> None:
 def heed(args: Marked, context: Context) -> None:
     """Stop when asked to."""
     show(args)
-    while not context.cancelled:
+    while not context.cancelled():
         time.sleep(0.01)
 
 

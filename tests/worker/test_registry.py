@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from typing_extensions import TypedDict
 
 from quarterjack.cron import CronError
-from quarterjack_worker import DefaultSchedule, JobTypeInvalid, job, new_job
+from quarterjack_worker import Context, DefaultSchedule, JobTypeInvalid, job, new_job
 from quarterjack_worker.handlers.backoff import default
 from quarterjack_worker.handlers.registry import REGISTRY
 
@@ -129,6 +129,23 @@ def test_args_that_are_no_object_are_refused() -> None:
 def test_too_many_parameters_are_refused() -> None:
     with pytest.raises(JobTypeInvalid, match=r"\(args, context\)"):
         job("three")(lambda a, b, c: None)
+
+
+def test_the_context_comes_after_the_args() -> None:
+    def swapped(context: Context, args: Report) -> None:
+        """Take them the other way round."""
+
+    with pytest.raises(JobTypeInvalid, match=r"\(args, context\) or \(context: Context\)"):
+        job("swapped")(swapped)
+
+
+def test_a_handler_that_takes_only_the_context_has_any_args() -> None:
+    @job("alone")
+    def alone(context: Context) -> None:
+        """Take the context."""
+
+    assert REGISTRY["alone"].registration().args_schema["type"] == "object"
+    assert new_job(alone, {"month": "2026-11"}).args == {"month": "2026-11"}
 
 
 @pytest.mark.parametrize("handler", [partial(print), 5])

@@ -34,13 +34,13 @@ async def family(args: dict[str, Any], context: Context) -> None:
 
 
 @job("for_ever", queue="kin")
-async def for_ever(args: dict[str, Any], context: Context) -> None:
+async def for_ever(context: Context) -> None:
     """Follow itself."""
     await quarterjack.enqueue(context.pool, "for_ever", queue="kin")
 
 
 @job("pass_time")
-async def pass_time(args: dict[str, Any], context: Context) -> None:
+async def pass_time(context: Context) -> None:
     """Let an hour pass while it runs."""
     await advance(context.pool, HOUR)
 

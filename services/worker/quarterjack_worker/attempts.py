@@ -200,7 +200,7 @@ class Attempts:
         context.begun = True
         began = time.monotonic_ns()
         try:
-            if began - context.asked_at > LATE and not context.cancelled:
+            if began - context.asked_at > LATE and not context.cancelled():
                 self.doubtful.set()  # all that are dropped here go back together, as lost claims
                 return
             span = self._trace_run(job) if self._telemetry.on else None

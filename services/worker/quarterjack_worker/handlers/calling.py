@@ -20,9 +20,10 @@ def call(type: JobType, context: Context) -> object:
 
 
 def arguments(type: JobType, context: Context) -> tuple[Any, ...]:
-    """Give what the handler takes: nothing, args, or args and context. Failed names fields that do not fit."""
+    """Give what the handler takes of args and context. Failed names fields that do not fit."""
     args = _read_args(type, context.job)
-    return (args,) if type.parameters == 1 else (args, context)[: type.parameters]
+    given: tuple[Any, ...] = (args, context)
+    return given[type.takes]
 
 
 def _read_args(type: JobType, job: Job) -> object:

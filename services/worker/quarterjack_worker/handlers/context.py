@@ -41,8 +41,7 @@ class ClaimLost(QuarterjackError):
 class Context:
     """One attempt of a job. `deadline` is when its timeout ends it, None if nothing does.
 
-    `cancelled` turns true when the job should stop: cancelled by someone, out of time, or the worker is
-    going down. For the worker are `notes`, which go into the meta of the job with its ack, and `children`.
+    For the worker are `notes`, which go into the meta of the job with its ack, and `children`.
     """
 
     job: Job
@@ -51,7 +50,7 @@ class Context:
     told: Told
     asked_at: int = 0
     deadline: datetime | None = None
-    cancelled: bool = False
+    stopping: bool = False
     killed: bool = False
     completed: bool = False
     task: "asyncio.Task[None] | None" = None
@@ -78,9 +77,13 @@ class Context:
             )
         return self.handlers_pool
 
+    def cancelled(self) -> bool:
+        """Say whether the job should stop: someone cancelled it, its time is up, or the worker goes down."""
+        return self.stopping
+
     def cancel(self) -> None:
         """Ask the handler to stop; for the worker."""
-        self.cancelled = True
+        self.stopping = True
         for awaited in list(self._awaited):
             awaited.cancel()
 
@@ -90,7 +93,7 @@ class Context:
         self.cancel()
 
     def interrupt(self) -> None:
-        """Interrupt it where it waits; for the worker. A task that has not begun sees `cancelled` when it does."""
+        """Interrupt it where it waits; for the worker. A task that has not begun sees it when it does."""
         if self.task is not None and self.begun:
             self.task.cancel()
 
@@ -130,7 +133,7 @@ class Context:
         awaited = asyncio.run_coroutine_threadsafe(work, self.loop)
         self._awaited.add(awaited)
         try:
-            if self.cancelled:
+            if self.stopping:
                 awaited.cancel()
             return awaited.result()
         finally:

@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -50,13 +50,13 @@ class DefaultSchedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobType:
-    """A handler and how to call it: with nothing, with args, or with args and context."""
+    """A handler and how to call it: with the part `takes` of (args, context)."""
 
     name: str
     handler: Callable[..., Any]
     is_async: bool
     process: bool
-    parameters: int
+    takes: slice
     args: TypeAdapter[Any]
     queue: str
     max_attempts: int
@@ -98,28 +98,36 @@ class JobType:
         )
 
 
-def parameters_of(where: str, handler: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Give (), (args) or (args, context); JobTypeInvalid for a function that cannot be called so."""
+def taken_by(where: str, handler: Callable[..., Any]) -> tuple[slice, TypeAdapter[Any]]:
+    """Give what it takes of (args, context), and the type of its args; JobTypeInvalid if it cannot be called so."""
+    from quarterjack_worker.handlers.context import Context  # which imports this, to enqueue
+
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
         raise JobTypeInvalid(f"{where}: it yields, so calling it would run nothing; return instead")
     parameters = list(inspect.signature(handler).parameters.values())
-    if len(parameters) > 2 or any(
-        p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters
-    ):
-        raise JobTypeInvalid(f"{where}: its parameters must be (), (args) or (args, context)")
-    return parameters
-
-
-def args_type(
-    where: str, handler: Callable[..., Any], parameters: Sequence[inspect.Parameter]
-) -> TypeAdapter[Any]:
-    """Read the type of the args, which must be an object in JSON."""
-    annotation: Any = dict[str, Any]
+    first: Any = dict[str, Any]
     try:
         if parameters:
-            annotation = get_type_hints(handler).get(parameters[0].name, annotation)
-        if annotation in (dict, Mapping, Any):
-            annotation = dict[str, Any]
+            first = get_type_hints(handler).get(parameters[0].name, first)
+    except (NameError, TypeError) as error:
+        raise JobTypeInvalid(f"{where}: its args cannot be described: {error}") from error
+    longest = 1 if first is Context else 2
+    if len(parameters) > longest or any(
+        p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters
+    ):
+        raise JobTypeInvalid(
+            f"{where}: its parameters must be (), (args), (args, context) or (context: Context)"
+        )
+    if first is Context:
+        return slice(1, 2), _args_type(where, dict)
+    return slice(len(parameters)), _args_type(where, first)
+
+
+def _args_type(where: str, annotation: Any) -> TypeAdapter[Any]:
+    """Read the type of the args, which must be an object in JSON."""
+    if annotation in (dict, Mapping, Any):
+        annotation = dict[str, Any]
+    try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         schema = adapter.json_schema()
     except (PydanticUserError, NameError, TypeError) as error:

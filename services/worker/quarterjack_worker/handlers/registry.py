@@ -18,9 +18,8 @@ from quarterjack_worker.handlers.job_types import (
     DefaultSchedule,
     JobType,
     JobTypeInvalid,
-    args_type,
-    parameters_of,
     problems,
+    taken_by,
 )
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -46,9 +45,9 @@ def job(
     """Register the decorated function as the handler of jobs whose worker is `name`.
 
     The function stays callable as it is. Its docstring is the description; the annotation of its first
-    parameter is the type of the args; `redacted` names args that no page may show. `process` runs a `def` in a
-    process of its own, for what computes or may crash; `recorded` keeps what the function returns in the job's
-    meta, as `result`. Raises JobTypeInvalid.
+    parameter is the type of the args, unless that is Context; `redacted` names args that no page may show.
+    `process` runs a `def` in a process of its own, for what computes or may crash; `recorded` keeps what the
+    function returns in the job's meta, as `result`. Raises JobTypeInvalid.
     """
 
     def register(handler: Handler) -> Handler:
@@ -146,13 +145,13 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
         raise JobTypeInvalid(
             f"{where}: a process runs no event loop; make it def, or leave process out"
         )
-    parameters = parameters_of(where, handler)
+    takes, args = taken_by(where, handler)
     return JobType(
         name=name,
         handler=handler,
         is_async=inspect.iscoroutinefunction(handler),
-        parameters=len(parameters),
-        args=args_type(where, handler, parameters),
+        takes=takes,
+        args=args,
         **options | {"tags": tuple(options["tags"]), "redacted": tuple(options["redacted"])},
     )
 

@@ -67,7 +67,7 @@ class Runner:
         """
         before = CURRENT.set(context.telling)
         try:
-            if context.cancelled:
+            if context.cancelled():
                 raise asyncio.CancelledError
             result = await self._call(context)
             if not context.completed:
@@ -131,7 +131,7 @@ class Runner:
         if isinstance(error, asyncio.CancelledError):
             if context.killed:
                 return Ack(claim=context.claim, state="cancelled", meta=context.notes)
-            if context.cancelled:
+            if context.cancelled():
                 raise Released from error
             return self._failed(context, "CancelledError: the handler cancelled itself")
         return self._failed(context, str(error) if isinstance(error, Failed) else describe(error))
