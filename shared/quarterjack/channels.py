@@ -8,6 +8,7 @@ A message of 7 kB or more is packed as base64 of gzip, which every Oban reads to
 | channel        | payload                                   | rung by                         |
 | oban_insert    | {"queue": q}                              | whoever inserts available jobs  |
 | oban_signal    | {"action": ..., "queue": q, "ident": i}   | whoever steers queues           |
+| qj_queues      | the signal that follows           | who keeps it in qj_queues first |
 | qj_schedules   | {"id": n, "version": v}                   | an edit (trigger), a backfill   |
 | qj_due         | {}                                        | inserts due within a second     |
 | qj_ended       | {}                                        | a look at a job that others wait for |
@@ -25,6 +26,7 @@ from typing import Any
 
 INSERT = "oban_insert"
 SIGNAL = "oban_signal"
+QUEUES = "qj_queues"
 SCHEDULES = "qj_schedules"
 DUE = "qj_due"
 ENDED = "qj_ended"

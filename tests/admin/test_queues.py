@@ -46,10 +46,10 @@ async def test_it_is_kept_told_and_audited(admin: Admin) -> None:
     await until(lambda: _true(len(heard) == 4))
     await listening.close()
     assert heard == [
-        {"action": "pause", "queue": "sums", "ident": "any", "kept": True},
-        {"action": "scale", "limit": 4, "queue": "sums", "ident": "Oban.w-2", "kept": True},
-        {"action": "resume", "queue": "sums", "ident": "any", "kept": True},
-        {"action": "stop", "queue": "sums", "ident": "any", "kept": True},
+        {"action": "pause", "queue": "sums", "ident": "any"},
+        {"action": "scale", "limit": 4, "queue": "sums", "ident": "Oban.w-2"},
+        {"action": "resume", "queue": "sums", "ident": "any"},
+        {"action": "stop", "queue": "sums", "ident": "any"},
     ]
     everyone, one = await queues.steered(admin.database.pool, "sums")
     assert (everyone.node, everyone.paused, everyone.stopped) == (ALL, False, False)

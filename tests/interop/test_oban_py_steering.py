@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 
 import quarterjack
-from quarterjack.queries import jobs, runs
+from quarterjack import channels
+from quarterjack.queries import jobs, queues, runs
+from quarterjack.queries.queues import ALL, Change
+from quarterjack_admin.pages.queues import Wish, signals
 from tests.conftest import TestDatabase
+from tests.interop.met import Met
 from tests.interop.oban_py import SERVING, oban_py
 from tests.interop.working import has_state, working
 from tests.waiting import until
@@ -73,6 +77,28 @@ async def test_our_signals_steer_its_queues(shared: TestDatabase) -> None:
         await signal(action="resume", queue="*", ident="any")
         await until(lambda: stands(False, 2))
         await until(lambda: has_state(shared, made.id or 0, "completed"))
+
+
+async def test_the_page_of_queues_steers_its_queues_and_harms_no_other(
+    shared: TestDatabase,
+) -> None:
+    async with oban_py(shared, **SERVING) as node:
+
+        async def stands(wanted: dict[str, Any] | None) -> bool:
+            check = await node.ask("check", queue="py")
+            return bool(check == (wanted and {"running": [], **wanted}))
+
+        for change, one, wanted in (
+            (Change(paused=True), ALL, {"limit": 5, "paused": True}),
+            (Change(limit=2), "py-1", {"limit": 2, "paused": True}),
+            (Change(paused=False), ALL, {"limit": 2, "paused": False}),
+            (Change(stopped=True), ALL, None),
+        ):
+            said = signals(Wish(queue="py", node=one, change=change, reason=""))
+            for payload in said:
+                Met().hear(channels.SIGNAL, payload)
+            await queues.signal(shared.pool, said)
+            await until(lambda wanted=wanted: stands(wanted))  # type: ignore[misc]
 
 
 async def test_it_stops_and_starts_our_queues_and_no_others(shared: TestDatabase) -> None:

@@ -91,17 +91,34 @@ def test_what_was_read_before_a_signal_was_written_is_passed_over() -> None:
     assert not steered["q"].paused
 
 
+async def test_what_the_admin_keeps_no_worker_writes(database: TestDatabase) -> None:
+    async with cluster(database) as running:
+        await running.worker("worker-1", import_="tests.jobs", queues="default=5")
+        await until(running.listening)
+        pause = '{"action": "pause", "queue": "default", "ident": "any"}'
+        await queues.signal(database.pool, [pause])
+        await _signal(database, '{"action": "scale", "queue": "default", "limit": 3}')
+        await until(lambda: database.pool.fetchval("SELECT local_limit = 3 FROM qj_queues"))
+
+    assert await database.pool.fetchval("SELECT paused IS NULL FROM qj_queues")
+
+
 def test_a_signal_that_is_kept_elsewhere_is_written_over_nothing() -> None:
     """The admin keeps what it asks before it says so; who hears that late follows what was asked since."""
     uuid = uuid4()
     steered = Queues({"q": 5}, {"q": uuid}, "n")
-    steered.obey({"action": "stop", "queue": "q", "ident": "any", "kept": True})
+    stop = {"action": "stop", "queue": "q", "ident": "any"}
+    steered.kept.append(stop)
+    steered.obey(dict(stop))
     assert (steered["q"].stopped, steered.unwritten) == (True, {})
 
     started = {uuid: Asked(paused=False, stopped=False, limit=None, limited=False)}
     assert not steered.follow(started, steered.written_at - 1)
     assert steered.follow(started, steered.written_at + 1)
     assert not steered["q"].stopped
+
+    steered.obey(dict(stop))
+    assert steered.unwritten == {("q", ALL): Change(stopped=True)}
 
 
 @pytest.mark.parametrize("limit", [0, -1, 10_001, "3", True, None, 2.0])

@@ -59,10 +59,12 @@ class Engine:
         self.lost_claims = LostClaims(pool, queues, self.attempts, acker, self._unanswered)
 
     def heard(self, channel: str, message: dict[str, Any]) -> None:
-        """Take a notification: an insert or a signal."""
+        """Take a notification: an insert, a signal, or that the signal that follows is kept in qj_queues."""
         if channel == channels.INSERT:
             if self._queues.rung(message.get("queue")):
                 self._woken.set()
+        elif channel == channels.QUEUES:
+            self._queues.kept.append(message)
         elif message.get("action") == "pkill":
             self.attempts.kill(message.get("job_id"))
         else:
@@ -83,6 +85,7 @@ class Engine:
 
     def reconnected(self) -> None:
         """Look at every queue, and at the claims: replies may be lost, or completions, by a failover."""
+        self._queues.kept.clear()
         self.lost_claims.doubtful.set()
         self.wake()
 

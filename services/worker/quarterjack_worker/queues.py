@@ -24,6 +24,7 @@ SHORTEST, MEMORY = 1e-5, 8
 POLL, POLL_HELD_BACK = 1.0, 0.05
 AHEAD, MOST_AHEAD = 0.005, 100
 """Claimed beyond the limit is what begins within so many seconds, if jobs go on to take what they took."""
+MOST_KEPT = 100
 BUSY = 10
 """While a limit leaves jobs waiting, a worker waits this many times as long as its last look took."""
 
@@ -127,6 +128,7 @@ class Queues:
         }
         self._node = node
         self.unwritten: dict[tuple[str, str], Change] = {}
+        self.kept: deque[Mapping[str, Any]] = deque(maxlen=MOST_KEPT)
         self.obeyed, self.crowding = asyncio.Event(), asyncio.Event()
         self.written_at = -math.inf
 
@@ -186,8 +188,10 @@ class Queues:
         """Do as Oban's signals say, and keep it in `unwritten`; others, and those for others, are passed over.
 
         A signal may be meant for nodes in another language: it starts only queues that this worker was given. One that
-        is `kept` stands in qj_queues by now, as may what was asked after it.
+        is `kept`, as was said just before it, stands in qj_queues by now, as may what was asked after it.
         """
+        if is_kept := signal in self.kept:
+            self.kept.remove(signal)
         ident, name = signal.get("ident", "any"), signal.get("queue")
         if ident not in ("any", f"{NAME}.{self._node}"):
             return
@@ -198,7 +202,7 @@ class Queues:
             if change is not None:
                 log.info("queue %s: %s by a signal", queue.name, signal["action"])
                 queue.take(change)
-                if signal.get("kept") is True:
+                if is_kept:
                     self.written_at = time.monotonic()
                     continue
                 key = queue.name, ALL if ident == "any" else self._node

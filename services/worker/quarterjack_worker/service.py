@@ -108,7 +108,7 @@ async def serve(settings: Settings, life: UUID, turns: int) -> int:
         listener = Listener(
             address,
             pool,
-            (channels.INSERT, channels.SIGNAL, channels.CRONITOR),
+            (channels.INSERT, channels.QUEUES, channels.SIGNAL, channels.CRONITOR),
             heard=heard,
             gap=engine.reconnected,
             who=f"{name} listener",

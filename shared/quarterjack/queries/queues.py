@@ -210,10 +210,12 @@ async def standings(db: Database, *, queue: str | None = None) -> list[Standing]
 
 
 async def signal(db: Database, payloads: Sequence[str]) -> None:
-    """Tell every producer, ours and other Obans', at the commit."""
+    """Tell every producer, ours and other Obans', what `steer` keeps; ours hear first that it does."""
     await db.execute(
         """
-        SELECT pg_notify(current_schema() || '.oban_signal', payload)
+        SELECT
+          pg_notify(current_schema() || '.qj_queues', payload),
+          pg_notify(current_schema() || '.oban_signal', payload)
         FROM unnest($1::text[]) AS m (payload)
         """,
         payloads,

@@ -102,8 +102,8 @@ def queue_path(name: str, *parts: str) -> str:
 def signals(wish: Wish) -> list[str]:
     """Say it as Oban does, to every language; what Oban has no word for is learned from qj_queues within a second.
 
-    There is no `start`: it would start the queue on Elixir nodes that never had it. `kept` tells our workers that it
-    stands there: who hears it late would else write it over what was asked since.
+    There is no `start`: it would start the queue on Elixir nodes that never had it. And no key that is not Oban's: an
+    Elixir node's queue does not survive one in a `scale`, and oban-py refuses a `stop`.
     """
     change = wish.change
     said: dict[str, str | int | bool] = {}
@@ -116,7 +116,7 @@ def signals(wish: Wish) -> list[str]:
     if not said:
         return []
     ident = "any" if wish.node == ALL else f"{NAME}.{wish.node}"
-    return [json.dumps({**said, "queue": wish.queue, "ident": ident, "kept": True})]
+    return [json.dumps({**said, "queue": wish.queue, "ident": ident})]
 
 
 async def _steer(request: web.Request, action: str, change: Change) -> web.Response:
