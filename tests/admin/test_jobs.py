@@ -136,7 +136,7 @@ async def test_a_job_shows_its_attempts_and_hides_secrets(admin: Admin) -> None:
         INSERT INTO oban_jobs (worker, args, errors, state, attempt, attempted_at, discarded_at) VALUES
           ('count', '{"token": "s3cr3t", "n": 123456789012345678901234567890}',
            ARRAY['{"attempt": 1, "at": "2026-01-01T00:00:00Z", "error": "ValueError: one\\n\\nTraceback\\n line"}',
-                 '{"attempt": 2, "at": "2026-01-01T00:01:00Z", "error": "ValueError: two"}']::jsonb[],
+                 '{"attempt": 2, "at": "some day", "error": "ValueError: two"}']::jsonb[],
            'discarded', 2, now(), now())
         """
     )
@@ -145,10 +145,23 @@ async def test_a_job_shows_its_attempts_and_hides_secrets(admin: Admin) -> None:
     page = await visitor.get("/jobs/1")
 
     assert page.text.index("ValueError: two") < page.text.index("ValueError: one")
+    assert 'datetime="2026-01-01T00:00:00Z"' in page.html
     assert "123456789012345678901234567890" in page.html
     assert "s3cr3t" not in page.html
     assert (await visitor.get("/jobs/2")).status == 404
     assert (await visitor.get("/jobs/99999999999999999999999")).status == 404
+
+
+async def test_arguments_are_listed_as_they_were_written(admin: Admin) -> None:
+    await admin.database.pool.execute(
+        """INSERT INTO oban_jobs (worker, args) VALUES ('greet', '{"to": "Zoë <&>"}'), ('list', '[1]')"""
+    )
+    visitor = await admin.signed_in()
+
+    page = await visitor.get("/jobs")
+
+    assert '{"to": "Zoë <&>"}' in page.text
+    assert "<&>" not in page.html
 
 
 @pytest.mark.parametrize("state", EVERY)

@@ -177,8 +177,13 @@ async def said(worker: Replica, words: str) -> bool:
 
 def child_of(worker: Replica) -> int:
     """The process that runs the jobs; the service itself is its supervisor."""
+    return children_of(worker)[0]
+
+
+def children_of(worker: Replica) -> list[int]:
+    """Empty between two lives of the process, while its supervisor gives back what the last one left."""
     pid = worker.service.pid
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def signal_node(worker: Replica, number: signal.Signals) -> None:

@@ -17,7 +17,7 @@ import pytest
 from quarterjack.database import LOST
 from tests.conftest import TestDatabase
 from tests.faults.arena import Replica
-from tests.faults.crew import Crew, child_of, crew, signal_node
+from tests.faults.crew import Crew, child_of, children_of, crew, signal_node
 from tests.waiting import until
 
 pytestmark = [pytest.mark.newest_postgres, pytest.mark.soak]
@@ -118,7 +118,7 @@ async def _kills_a_process(all: Crew) -> None:
 async def _has_begun(worker: Replica) -> bool:
     """Say whether the latest life of the process has started."""
     lives = [line for line in worker.service.lines if " started" in line or "starting a" in line]
-    return " started" in lives[-1]
+    return " started" in lives[-1] and bool(children_of(worker))
 
 
 async def _loses_a_machine(all: Crew) -> None:

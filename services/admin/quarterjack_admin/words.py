@@ -116,6 +116,7 @@ FILTERS: Mapping[str, Any] = {
     "clock": clock,
     "iso": iso,
     "pretty": pretty,
+    "in_line": in_line,
     "icon": icon,
     "outcome": outcome,
     "short": short,

@@ -1,5 +1,6 @@
 """One job: its way through the states, its attempts and errors, its arguments."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -106,7 +107,7 @@ def _attempt(error: dict[str, Any]) -> dict[str, object]:
     first, _, rest = text.partition("\n")
     return {
         "attempt": error.get("attempt", "–"),
-        "at": _text(error.get("at")),
+        "at": _instant(error.get("at")),
         "first": first,
         "rest": rest.strip("\n"),
         "lines": len(rest.strip("\n").splitlines()),
@@ -136,6 +137,15 @@ def _line(line: dict[str, Any]) -> str:
     """Write a line as a worker's log has it; seconds of the day, in UTC, are enough to follow one attempt."""
     at = str(line.get("at"))[11:23]
     return f"{at} {str(line.get('level')).upper():7} {scrub(str(line.get('text')))}"
+
+
+def _instant(text: object) -> datetime | None:
+    """Read when an attempt failed, as Oban writes it; None for what is no instant."""
+    try:
+        at = datetime.fromisoformat(str(text))
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _text(value: object) -> str | None:
