@@ -96,6 +96,7 @@ async def connect(
         address.direct_url,
         timeout=timeout,
         server_settings=_settings(address, name),
+        target_session_attrs=_wanted(address.direct_url),
         connection_class=asyncpg.Connection,
     )
     await _prepare(connection)
@@ -142,6 +143,7 @@ async def _make_pool(address: Address, name: str, size: int, reset: bool) -> Poo
         max_inactive_connection_lifetime=60.0,
         statement_cache_size=_cache_size(),
         server_settings=_settings(address, name),
+        target_session_attrs=_wanted(address.url),
         init=_prepare,
         reset=_reset if reset else _leave,
     )
@@ -217,6 +219,15 @@ def _settings(address: Address, name: str) -> dict[str, str]:
     return settings
 
 
+def _wanted(url: str) -> str | None:
+    """Give what a server must be that we connect to, unless the operator says it: one that takes writes.
+
+    While a failover is under way an address may lead to a standby, and a session there would outlive the failover.
+    """
+    said = "target_session_attrs" in url or "PGTARGETSESSIONATTRS" in os.environ
+    return None if said else "read-write"
+
+
 def _cache_size() -> int:
     """0 switches prepared statements off, as a transaction pooler before PgBouncer 1.21 needs."""
     return int(os.environ.get("QUARTERJACK_STATEMENT_CACHE", "100"))
@@ -236,6 +247,7 @@ def read_json(text: str) -> Any:
 
 
 async def _prepare(connection: Any) -> None:
+    await databases.end_with_client(connection)
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=read_json, format="text"
     )

@@ -1,11 +1,22 @@
 """A service that begins while the server goes away begins again, and gives up in time."""
 
+import asyncio
+from dataclasses import replace
+
 import asyncpg
 import pytest
 
-from quarterjack.database import borrowed, open_pool, patiently
+from quarterjack.database import UNREACHABLE, answered, borrowed, connect, open_pool, patiently
 from tests.conftest import TestDatabase
+from tests.waiting import until
 
+LOCK = "LOCK TABLE qj_peers IN ACCESS EXCLUSIVE MODE"
+WAITS = "SELECT count(*) = $1 FROM pg_stat_activity WHERE application_name = 'waits' AND wait_event_type = 'Lock'"
+READ_ONLY = """
+DO $$ BEGIN
+  EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());
+END $$
+"""
 CUT = "SELECT pg_terminate_backend(pg_backend_pid())"
 
 
@@ -47,3 +58,32 @@ async def test_a_connection_is_reset_after_others_and_not_after_a_loan(
         after_a_loan = await pool.fetchval(look)
 
     assert (after_others or "", after_a_loan) == ("", "behind")
+
+
+async def test_a_session_that_waits_for_a_lock_ends_with_its_client(database: TestDatabase) -> None:
+    async with database.pool.acquire() as person, person.transaction():
+        await person.execute(LOCK)
+        connection = await connect(database.address, name="waits")
+        waiting = asyncio.create_task(
+            answered(connection, connection.fetch("SELECT FROM qj_peers"), 600.0)
+        )
+        await until(lambda: database.pool.fetchval(WAITS, 1))
+
+        waiting.cancel()
+
+        await until(lambda: database.pool.fetchval(WAITS, 0), within=20.0)
+
+
+async def test_a_server_that_takes_no_writes_is_not_there_yet(database: TestDatabase) -> None:
+    """An address leads to a standby until a failover is done; what connected to that must not stay there."""
+    await database.pool.execute(READ_ONLY)
+    asked = replace(database.address, direct_url=f"{database.url}?target_session_attrs=any")
+
+    with pytest.raises(UNREACHABLE):
+        await connect(database.address, name="tests")
+    with pytest.raises(UNREACHABLE):
+        async with open_pool(database.address, name="tests"):
+            pass
+
+    connection = await connect(asked, name="tests")
+    connection.terminate()
