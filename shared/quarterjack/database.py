@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 from asyncpg.pool import PoolConnectionProxy
 from tenacity import retry, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
@@ -219,13 +220,13 @@ def _settings(address: Address, name: str) -> dict[str, str]:
     return settings
 
 
-def _wanted(url: str) -> str | None:
+def _wanted(url: str) -> SessionAttribute | None:
     """Give what a server must be that we connect to, unless the operator says it: one that takes writes.
 
     While a failover is under way an address may lead to a standby, and a session there would outlive the failover.
     """
     said = "target_session_attrs" in url or "PGTARGETSESSIONATTRS" in os.environ
-    return None if said else "read-write"
+    return None if said else SessionAttribute.read_write
 
 
 def _cache_size() -> int:
