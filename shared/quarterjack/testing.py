@@ -3,9 +3,13 @@
 `quarterjack_worker.testing` runs what is enqueued.
 """
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from quarterjack.database import Database
 from quarterjack.model import Job
@@ -31,6 +35,7 @@ async def enqueued(
     is how far off it may be. What cannot fit anything, such as a handler in place of its name, is a TypeError: a test
     that refutes it would pass for ever.
     """
+    check_db(db)
     _check(worker, args, due, near)
     at = await _instant(db, due)
     return [
@@ -82,11 +87,25 @@ async def advance(db: Database, by: timedelta) -> None:
     The database's clock decides what is due, so the rows move back instead: also those by which unique
     jobs and the age of ended ones are judged. What runs at the moment stays as it is.
     """
+    check_db(db)
     if not isinstance(by, timedelta):
         raise TypeError(f"time is to pass by {by!r:.60}: give a timedelta")
     if by < timedelta(0):
         raise ValueError(f"time cannot go back by {-by}: advance by 0 or more")
     await testing.move_back(db, by)
+
+
+def check_db(db: object) -> None:
+    """Refuse what is no database, and what belongs to another event loop: asyncpg's words for that are of no help."""
+    if not isinstance(db, asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy):
+        raise TypeError(
+            f"{db!r:.60} is no pool and no connection: give one of quarterjack.open_pool"
+        )
+    if getattr(db, "_loop", None) not in (None, asyncio.get_running_loop()):
+        raise RuntimeError(
+            "this pool belongs to another event loop: a test with a loop of its own, or none, takes "
+            "`quarterjack_address` and opens a pool where it needs one"
+        )
 
 
 def _check(worker: object, args: object, due: object, near: object) -> None:

@@ -1,6 +1,7 @@
 """The testing kit refuses what can only be a mistake, and says so in words."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -65,6 +66,23 @@ async def test_a_connection_is_refused_before_anything_is_enqueued(quarterjack_p
             await perform_on(connection, "count")
 
     assert await enqueued(quarterjack_pool) == []
+
+
+@pytest.mark.parametrize("ask", [drain, enqueued])
+async def test_a_pool_of_another_event_loop_is_refused_in_words(
+    quarterjack_pool: Pool, ask: Callable[..., Coroutine[Any, Any, object]]
+) -> None:
+    def run() -> object:
+        return asyncio.run(ask(quarterjack_pool))
+
+    with pytest.raises(RuntimeError, match="takes `quarterjack_address`"):
+        await asyncio.to_thread(run)
+
+
+async def test_an_address_is_refused_where_a_pool_is_meant(quarterjack_address: Address) -> None:
+    ask: Any = enqueued
+    with pytest.raises(TypeError, match="is no pool and no connection"):
+        await ask(quarterjack_address)
 
 
 async def test_a_job_that_waits_for_others_is_not_run_by_its_id(quarterjack_pool: Pool) -> None:

@@ -22,6 +22,7 @@ from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Want
 from quarterjack.queries.producers import Producing
 from quarterjack.telemetry import Telemetry
+from quarterjack.testing import check_db
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.handlers.middleware import MIDDLEWARE
 from quarterjack_worker.handlers.processes import Processes
@@ -153,6 +154,7 @@ async def _worker(pool: Pool, queue: str) -> AsyncIterator[_Worker]:
 async def _check_pool(pool: object) -> None:
     if not isinstance(pool, asyncpg.Pool):
         raise TypeError(f"{pool!r:.60} is no pool: give one of quarterjack.open_pool")
+    check_db(pool)
     if not await testing.decodes_json(pool):
         raise TypeError("this pool gives JSON as text: open it with quarterjack.open_pool")
 
