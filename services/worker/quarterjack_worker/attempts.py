@@ -233,7 +233,8 @@ class Attempts:
 
     async def _give_back(self, lost: Sequence[Claim]) -> None:
         try:
-            await give_back(self._pool, lost)
+            if await give_back(self._pool, lost) < len(lost):
+                self.doubtful.set()
         except LOST as error:
             ids = ", ".join(str(claim.id) for claim in lost)
             log.warning("could not give jobs back yet: %s: %s", ids, error)
@@ -254,11 +255,12 @@ class Attempts:
         )
 
 
-async def give_back(pool: Pool, lost: Sequence[Claim]) -> None:
-    """Give claims back as if they had never been made, for whoever has room."""
+async def give_back(pool: Pool, lost: Sequence[Claim]) -> int:
+    """Give claims back as if they had never been made, for whoever has room; how many, without those that are held."""
     queues = await ask(pool, partial(claims.release, claims=lost), ANSWER_WITHIN)
     if queues:
         await ask(pool, partial(jobs.ring, queues=sorted(set(queues))), ANSWER_WITHIN)
+    return len(queues)
 
 
 def _failure(ack: Ack | None) -> str | None:

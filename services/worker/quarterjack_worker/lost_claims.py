@@ -57,24 +57,26 @@ class LostClaims:
             if left <= 0:
                 continue
             try:
-                await self.look()
+                done = await self.look()
             except LOST as error:
                 log.debug("could not look for lost claims: %s", error)
+                done = False
+            if not done:
                 await asyncio.sleep(AGAIN)
                 self.doubtful.set()
 
-    async def look(self) -> None:
-        """Give back what is lost, and stop what another has."""
-        before = set(self._attempts)
+    async def look(self) -> bool:
+        """Give back what is lost, and stop what another has; False if not all went back, for somebody holds it."""
+        before, lost, gone = set(self._attempts), [], 0
         held = await self._held()
         if self._unknown(held):
             held = await self._held()  # what was acked since the first look is not lost
             lost = [claim for claim in self._unknown(held) if not self._acker.takes_back(claim)]
-            if lost:
-                log.warning("giving %d jobs back whose claim went unanswered", len(lost))
-                await give_back(self._pool, lost)
+            if lost and (gone := await give_back(self._pool, lost)):
+                log.warning("gave %d jobs back whose claim went unanswered", gone)
         for key in before - {claim.key for claim, _ in held}:
             self._attempts.stop_taken(key)
+        return gone == len(lost)
 
     async def _held(self) -> list[tuple[Claim, str | None]]:
         producers = [queue.producer for queue in self._queues]

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 LIFE, TURNS = "QUARTERJACK_WORKER_LIFE", "QUARTERJACK_WORKER_TURNS"
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 STEADY_AFTER = 30.0
-TRIES = 20
+GIVE_UP, AGAIN, LOOKS = 10.0, 0.25, 4
 MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(128 * 1024)}
 """Glibc gives back what is free at the end of its heap, from this size on; left alone it comes to keep many MB."""
 
@@ -117,30 +117,51 @@ class Supervisor:
 async def settle(settings: Settings, life: UUID, obituary: str | None) -> None:
     """Give back what a life left behind: after an orderly end unharmed, otherwise with the cause of death.
 
-    If the database cannot be reached, the scheduler's rescue does it later.
+    Whatever cannot be given back in time, because the database is away or somebody holds it, the scheduler rescues
+    later. A death is not waited for as long as an end: the next life is waiting.
     """
-    from quarterjack.database import LOST, connect, from_environment
+    from quarterjack.database import LOST
     from quarterjack.errors import SettingInvalid
-    from quarterjack.queries import claims, jobs, producers
 
     uuids = list(settings.producers(life).values())
-    for _ in range(TRIES):
-        try:
-            connection = await connect(from_environment(), name="quarterjack-worker supervisor")
-            try:
-                if obituary is None:
-                    held = await claims.held_by(connection, producers=uuids)
-                    queues = await claims.release(connection, claims=[claim for claim, _ in held])
-                    await producers.leave(connection, uuids=uuids)
-                else:
-                    reason = f"WorkerDied: {obituary} while it ran this job"
-                    buried = await producers.bury(connection, uuids=uuids, reason=reason)
-                    queues = [job.queue for job in buried if job.state == "available"]
-                if queues:
-                    await jobs.ring(connection, sorted(set(queues)))
-            finally:
-                connection.terminate()
-            return
-        except (*LOST, SettingInvalid) as error:
-            log.warning("could not give back what was running: %s; trying again", error)
-            await asyncio.sleep(0.25)
+    looks = LOOKS if obituary else sys.maxsize
+    try:
+        async with asyncio.timeout(GIVE_UP):
+            while looks:
+                try:
+                    if not await _give_back(uuids, obituary):
+                        return
+                    looks -= 1
+                except (*LOST, SettingInvalid) as error:
+                    log.warning("could not give back what was running: %s; trying again", error)
+                await asyncio.sleep(AGAIN)
+    except TimeoutError:
+        log.warning("gave up giving back what was running: the scheduler will rescue it")
+
+
+async def _give_back(uuids: list[UUID], obituary: str | None) -> bool:
+    """Give back what nobody holds; True if something is left."""
+    from quarterjack.database import answered, connect, from_environment
+    from quarterjack.queries import claims, jobs, producers
+
+    connection = await connect(from_environment(), name="quarterjack-worker supervisor")
+
+    async def give_back() -> bool:
+        if obituary is None:
+            held = [claim for claim, _ in await claims.held_by(connection, producers=uuids)]
+            queues = await claims.release(connection, claims=held)
+        else:
+            reason = f"WorkerDied: {obituary} while it ran this job"
+            buried = await producers.bury(connection, uuids=uuids, reason=reason)
+            queues = [job.queue for job in buried if job.state == "available"]
+        if queues:
+            await jobs.ring(connection, sorted(set(queues)))
+        left = bool(await claims.held_by(connection, producers=uuids))
+        if obituary is None and not left:
+            await producers.leave(connection, uuids=uuids)
+        return left
+
+    try:
+        return await answered(connection, give_back(), GIVE_UP)
+    finally:
+        connection.terminate()

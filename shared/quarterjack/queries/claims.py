@@ -160,21 +160,29 @@ async def held_by(db: Database, *, producers: Sequence[UUID]) -> list[tuple[Clai
 
 
 async def release(db: Database, *, claims: Sequence[Claim]) -> list[str]:
-    """Give claims back as if they had never been made; the queues to ring. It looks them up as acks do."""
+    """Give claims back as if they had never been made; the queues to ring, one for each. It looks them up as acks do.
+
+    What somebody holds is passed over: it is `held_by` the producer still.
+    """
     records = await db.fetch(
         """
+        WITH mine AS MATERIALIZED (
+          SELECT j.id
+          FROM
+            unnest(
+              (SELECT $1::bigint[]), (SELECT $2::integer[]), (SELECT $3::timestamptz[]), (SELECT $4::text[])
+            ) AS c (id, attempt, attempted_at, producer)
+          JOIN oban_jobs AS j ON j.id = c.id
+          WHERE
+            j.state::text = 'executing'
+            AND j.attempt = c.attempt
+            AND j.attempted_at = timezone('UTC', c.attempted_at)
+            AND j.attempted_by[2] = c.producer
+          FOR UPDATE OF j SKIP LOCKED
+        )
         UPDATE oban_jobs AS j
         SET state = 'available', attempt = j.attempt - 1
-        FROM
-          unnest(
-            (SELECT $1::bigint[]), (SELECT $2::integer[]), (SELECT $3::timestamptz[]), (SELECT $4::text[])
-          ) AS c (id, attempt, attempted_at, producer)
-        WHERE
-          j.id = c.id
-          AND j.state::text = 'executing'
-          AND j.attempt = c.attempt
-          AND j.attempted_at = timezone('UTC', c.attempted_at)
-          AND j.attempted_by[2] = c.producer
+        WHERE j.id = ANY (ARRAY(SELECT id FROM mine))
         RETURNING j.queue
         """,
         [claim.id for claim in claims],

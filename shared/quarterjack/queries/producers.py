@@ -202,7 +202,10 @@ async def leave(db: Database, *, uuids: Sequence[UUID]) -> None:
 
 
 async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Rescued]:
-    """Declare the producers of a process that was seen to end dead, and give its jobs to others at once."""
+    """Declare the producers of a process that was seen to end dead, and give its jobs to others at once.
+
+    Those that somebody holds are passed over: the leader rescues them when they are free.
+    """
     records = await db.fetch(
         """
         WITH dead AS (
@@ -210,6 +213,12 @@ async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Resc
         ),
         shown AS (
           DELETE FROM oban_producers WHERE uuid = ANY ($1::uuid[])
+        ),
+        orphan AS MATERIALIZED (
+          SELECT id
+          FROM oban_jobs
+          WHERE state = 'executing' AND attempted_by[2] = ANY (ARRAY(SELECT unnest($1::uuid[])::text))
+          FOR UPDATE SKIP LOCKED
         )
         UPDATE oban_jobs AS j
         SET
@@ -220,7 +229,7 @@ async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Resc
             'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
             'error', $2::text
           ))
-        WHERE j.state = 'executing' AND j.attempted_by[2] = ANY (ARRAY(SELECT unnest($1::uuid[])::text))
+        WHERE j.id = ANY (ARRAY(SELECT id FROM orphan))
         RETURNING j.id, j.state::text AS state, j.queue, j.attempted_by[1] AS node
         """,
         list(uuids),
