@@ -10,11 +10,12 @@ import pytest
 import quarterjack
 from quarterjack import JobState, NewJob, Unique, migrate
 from quarterjack.database import open_pool
-from quarterjack.queries import acks, jobs, prune, upkeep
+from quarterjack.queries import acks, alerts, jobs, prune, upkeep
 from quarterjack.queries.acks import Ack
 from tests.conftest import TestDatabase
 from tests.flows import settle, states
 from tests.scheduler.replica import add_schedule, judge, lead, strike
+from tests.shared.test_statements import refused
 from tests.worker.test_claims import claim, producer
 
 ELIXIR = """
@@ -91,6 +92,14 @@ SELECT attname, format_type(atttypid, atttypmod), attnotnull, attidentity, pg_ge
 FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
 WHERE attrelid = to_regclass('oban_jobs') AND attnum > 0 ORDER BY attnum
 """
+OBJECTS = """
+SELECT conname AS name, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = to_regclass('oban_jobs')
+UNION ALL
+SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema() AND indexname LIKE 'oban%'
+UNION ALL
+SELECT 'version', obj_description(to_regclass('oban_jobs'), 'pg_class')
+ORDER BY name
+"""
 
 
 @pytest.fixture(params=LAYOUTS)
@@ -102,10 +111,11 @@ async def layout(
     await empty_database.pool.execute("CREATE SCHEMA platform")
     async with open_pool(address, name="tests", size=10) as pool:
         await pool.execute(LAYOUTS[request.param])
-        before = await pool.fetch(COLUMNS)
+        columns, objects = await pool.fetch(COLUMNS), await pool.fetch(OBJECTS)
         await migrate.apply(address, optional=migrate.OPTIONAL)
         await migrate.check(pool)
-        assert not before or await pool.fetch(COLUMNS) == before
+        if columns:
+            assert (await pool.fetch(COLUMNS), await pool.fetch(OBJECTS)) == (columns, objects)
         yield replace(empty_database, address=address, pool=pool)
 
 
@@ -191,6 +201,31 @@ async def test_a_tick_is_struck(layout: TestDatabase) -> None:
 
     assert held
     assert struck.outcome == "enqueued"
+
+
+async def test_each_statement_fits(layout: TestDatabase) -> None:
+    assert await refused(layout.pool) == {}
+
+
+async def test_what_keeps_failing_is_paused_by_its_last_error(layout: TestDatabase) -> None:
+    await layout.pool.execute(
+        "INSERT INTO qj_schedules (name, worker, cron, max_failures) VALUES ('s', 'w', '0 0 1 1 *', 1)"
+    )
+    await layout.pool.execute(
+        """INSERT INTO oban_jobs (worker, meta) VALUES ('w', '{"cron_name": "s"}')"""
+    )
+    for said in ("first", "last\nof all"):
+        await layout.pool.execute(
+            """
+            UPDATE oban_jobs
+            SET state = 'discarded', errors = qj_with_error(errors, jsonb_build_object('error', $1::text))
+            """,
+            said,
+        )
+
+    [alert] = await alerts.pause_failing(layout.pool, channels=[])
+
+    assert alert.message.endswith(": last")
 
 
 async def test_the_tables_of_every_oban_are_there(layout: TestDatabase) -> None:

@@ -219,7 +219,7 @@ async def pause_failing(db: Database, *, channels: Sequence[str]) -> list[Alert]
             SELECT
               count(*) AS failures,
               max(e.id) AS id,
-              (array_agg(e.errors[array_upper(e.errors, 1)] ->> 'error' ORDER BY e.id DESC))[1] AS error
+              (array_agg(to_jsonb(e.errors) -> -1 ->> 'error' ORDER BY e.id DESC))[1] AS error
             FROM (
               SELECT id, state, errors, inserted_at
               FROM oban_jobs
