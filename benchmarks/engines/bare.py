@@ -16,7 +16,7 @@ WITH pick AS MATERIALIZED (
 UPDATE oban_jobs AS j
 SET state = 'executing', attempt = j.attempt + 1, attempted_at = timezone('UTC', clock_timestamp()),
   attempted_by = ARRAY['bare', 'loop']
-FROM pick WHERE j.id = pick.id RETURNING j.id, j.worker, j.args
+WHERE j.id = ANY (ARRAY(SELECT id FROM pick)) RETURNING j.id, j.worker, j.args
 """
 ACK = """
 UPDATE oban_jobs SET state = 'completed', completed_at = timezone('UTC', clock_timestamp())
