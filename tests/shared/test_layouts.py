@@ -95,7 +95,8 @@ WHERE attrelid = to_regclass('oban_jobs') AND attnum > 0 ORDER BY attnum
 OBJECTS = """
 SELECT conname AS name, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = to_regclass('oban_jobs')
 UNION ALL
-SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema() AND indexname LIKE 'oban%'
+SELECT indexname, indexdef FROM pg_indexes
+WHERE schemaname = current_schema() AND tablename = 'oban_jobs' AND indexname NOT LIKE 'qj%'
 UNION ALL
 SELECT 'version', obj_description(to_regclass('oban_jobs'), 'pg_class')
 ORDER BY name
