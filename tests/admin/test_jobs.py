@@ -130,6 +130,23 @@ async def test_what_other_programs_wrote_is_shown(admin: Admin) -> None:
     assert not [page for page in pages if "<b>bold" in page.html or "s3cr3t" in page.html]
 
 
+async def test_a_job_that_ended_beyond_the_calendar_is_shown(admin: Admin) -> None:
+    await admin.database.pool.execute(
+        """
+        INSERT INTO qj_schedules (name, worker, cron) VALUES ('nightly', 'w', '0 0 * * *');
+        INSERT INTO oban_jobs
+          (worker, meta, state, attempted_by, attempted_at, completed_at, cancelled_at, discarded_at)
+        SELECT 'w', '{"cron_name": "nightly"}', state::oban_job_state, '{{a,b,c},{d,e,f}}', at, at, at, at
+        FROM unnest('{executing,completed,cancelled,discarded}'::text[]) AS state,
+          unnest('{infinity,-infinity,0044-03-15 BC,294000-01-01}'::timestamp[]) AS at
+        """
+    )
+    visitor = await admin.signed_in()
+    paths = ["/jobs", "/schedules", "/schedules/nightly", *(f"/jobs/{n}" for n in range(1, 17))]
+
+    assert {path: (await visitor.get(path)).status for path in paths} == dict.fromkeys(paths, 200)
+
+
 async def test_a_job_shows_its_attempts_and_hides_secrets(admin: Admin) -> None:
     await admin.database.pool.execute(
         """

@@ -47,10 +47,10 @@ async def find(db: Database, id: int) -> Job | None:
           coalesce(attempted_by, '{}') AS attempted_by,
           timezone('UTC', greatest(least(inserted_at, '9999-01-01'), '0001-01-03')) AS inserted_at,
           timezone('UTC', greatest(least(scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
-          timezone('UTC', attempted_at) AS attempted_at,
-          timezone('UTC', completed_at) AS completed_at,
-          timezone('UTC', cancelled_at) AS cancelled_at,
-          timezone('UTC', discarded_at) AS discarded_at
+          CASE WHEN attempted_at BETWEEN '0001-01-03' AND '9999-01-01' THEN attempted_at END AS attempted_at,
+          CASE WHEN completed_at BETWEEN '0001-01-03' AND '9999-01-01' THEN completed_at END AS completed_at,
+          CASE WHEN cancelled_at BETWEEN '0001-01-03' AND '9999-01-01' THEN cancelled_at END AS cancelled_at,
+          CASE WHEN discarded_at BETWEEN '0001-01-03' AND '9999-01-01' THEN discarded_at END AS discarded_at
         FROM oban_jobs
         WHERE id = $1
         """,
@@ -68,6 +68,7 @@ def to_job(record: asyncpg.Record | dict[str, Any]) -> Job:
             **record,
             **times,
             "state": JobState(record["state"]),
+            "attempted_by": [each for each in record["attempted_by"] if isinstance(each, str)],
             "meta": meta if isinstance(meta, dict) else {},
             "errors": objects(errors),
         }

@@ -49,10 +49,10 @@ async def read(db: Database, ids: Sequence[int]) -> list[Job]:
           coalesce(attempted_by, '{}') AS attempted_by,
           timezone('UTC', greatest(least(inserted_at, '9999-01-01'), '0001-01-03')) AS inserted_at,
           timezone('UTC', greatest(least(scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
-          timezone('UTC', attempted_at) AS attempted_at,
-          timezone('UTC', completed_at) AS completed_at,
-          timezone('UTC', cancelled_at) AS cancelled_at,
-          timezone('UTC', discarded_at) AS discarded_at
+          CASE WHEN attempted_at BETWEEN '0001-01-03' AND '9999-01-01' THEN attempted_at END AS attempted_at,
+          CASE WHEN completed_at BETWEEN '0001-01-03' AND '9999-01-01' THEN completed_at END AS completed_at,
+          CASE WHEN cancelled_at BETWEEN '0001-01-03' AND '9999-01-01' THEN cancelled_at END AS cancelled_at,
+          CASE WHEN discarded_at BETWEEN '0001-01-03' AND '9999-01-01' THEN discarded_at END AS discarded_at
         FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, place)
         JOIN oban_jobs USING (id)
         ORDER BY place
@@ -69,11 +69,12 @@ async def latest(db: Database, names: Sequence[str], *, each: int) -> dict[str, 
         SELECT
           s.name, r.id, r.state::text,
           timezone('UTC', greatest(least(r.scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
-          timezone('UTC', r.attempted_at) AS attempted_at,
-          timezone('UTC', coalesce(r.completed_at, r.discarded_at, r.cancelled_at)) AS ended_at
+          CASE WHEN r.attempted_at BETWEEN '0001-01-03' AND '9999-01-01' THEN r.attempted_at END AS attempted_at,
+          CASE WHEN r.ended_at BETWEEN '0001-01-03' AND '9999-01-01' THEN r.ended_at END AS ended_at
         FROM unnest($1::text[]) AS s (name)
         CROSS JOIN LATERAL (
-          SELECT id, state, scheduled_at, attempted_at, completed_at, discarded_at, cancelled_at
+          SELECT
+            id, state, scheduled_at, attempted_at, coalesce(completed_at, discarded_at, cancelled_at) AS ended_at
           FROM oban_jobs
           WHERE meta ? 'cron_name' AND meta ->> 'cron_name' = s.name
           ORDER BY id DESC

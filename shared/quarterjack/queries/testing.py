@@ -18,10 +18,10 @@ async def waiting(db: Database) -> list[Job]:
           coalesce(attempted_by, '{}') AS attempted_by,
           timezone('UTC', greatest(least(inserted_at, '9999-01-01'), '0001-01-03')) AS inserted_at,
           timezone('UTC', greatest(least(scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
-          timezone('UTC', attempted_at) AS attempted_at,
-          timezone('UTC', completed_at) AS completed_at,
-          timezone('UTC', cancelled_at) AS cancelled_at,
-          timezone('UTC', discarded_at) AS discarded_at
+          CASE WHEN attempted_at BETWEEN '0001-01-03' AND '9999-01-01' THEN attempted_at END AS attempted_at,
+          CASE WHEN completed_at BETWEEN '0001-01-03' AND '9999-01-01' THEN completed_at END AS completed_at,
+          CASE WHEN cancelled_at BETWEEN '0001-01-03' AND '9999-01-01' THEN cancelled_at END AS cancelled_at,
+          CASE WHEN discarded_at BETWEEN '0001-01-03' AND '9999-01-01' THEN discarded_at END AS discarded_at
         FROM oban_jobs
         WHERE state IN ('available', 'scheduled', 'suspended', 'retryable')
         ORDER BY id
