@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import quarterjack
+from quarterjack import NewJob
 from tests.conftest import TestDatabase
 from tests.faults.arena import Arena
 from tests.faults.crew import child_of, crew, said, signal_node
@@ -168,6 +170,25 @@ async def test_f38_a_poison_job_is_discarded(
         row = await database.row("SELECT attempt, errors FROM oban_jobs WHERE id = $1", poison)
         assert row["attempt"] == 3
         assert ["exit code 7" in error["error"] for error in row["errors"]] == [True] * 3
+
+
+async def test_f38_what_had_not_begun_beside_a_poison_job_loses_no_attempt(
+    database: TestDatabase, tmp_path: Path, seed: int
+) -> None:
+    """It is claimed together with it, each time."""
+    async with crew(database, tmp_path, seed=seed) as all:
+        await all.hire("worker-1")
+        made = [
+            NewJob(worker=worker, max_attempts=attempts)
+            for worker, attempts in [("poison", 3), *[("wait", 1)] * 15]
+        ]
+        async with database.pool.acquire() as connection, connection.transaction():
+            ids = [job.id for job in await quarterjack.enqueue_many(connection, made)]
+        await all.verify()
+        rows = await database.pool.fetch(
+            "SELECT state::text, attempt FROM oban_jobs WHERE id = ANY ($1)", ids
+        )
+        assert sorted(map(tuple, rows)) == [("completed", 1)] * 15 + [("discarded", 3)]
 
 
 async def test_f3_a_deploy_costs_no_attempt(

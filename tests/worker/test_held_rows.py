@@ -11,6 +11,7 @@ import pytest
 
 from quarterjack.queries import producers
 from quarterjack_worker import supervisor
+from quarterjack_worker.marks import waiting
 from quarterjack_worker.settings import Settings
 from tests.conftest import TestDatabase
 from tests.waiting import until
@@ -61,7 +62,7 @@ async def test_an_orderly_end_waits_for_what_is_held(
     life = uuid4()
     await _claim_for(database, holding, life)
     async with first_held(database):
-        settling = asyncio.create_task(supervisor.settle(SETTINGS, life, None))
+        settling = asyncio.create_task(supervisor.settle(SETTINGS, life, None, waiting(None)))
         await until(lambda: second_is_free(database))
     await settling
 
@@ -79,7 +80,7 @@ async def test_the_next_life_does_not_wait_for_what_is_held(
     life = uuid4()
     await _claim_for(database, holding, life)
     async with first_held(database):
-        await supervisor.settle(SETTINGS, life, "it was killed")
+        await supervisor.settle(SETTINGS, life, "it was killed", waiting(None))
 
         assert await states(database) == [("executing", 1, 0), ("available", 1, 1)]
     assert await database.pool.fetchval(

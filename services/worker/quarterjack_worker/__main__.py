@@ -36,10 +36,11 @@ def main() -> None:
     life = os.environ.get(supervisor.LIFE)
     if life is None:
         sys.exit(supervisor.supervise(chosen, sys.argv[1:], node_name()))
-    _work(chosen, UUID(life), int(os.environ[supervisor.TURNS]))
+    marks = os.environ.get(supervisor.MARKS)
+    _work(chosen, UUID(life), int(os.environ[supervisor.TURNS]), int(marks) if marks else None)
 
 
-def _work(chosen: settings.Settings, life: UUID, turns: int) -> None:
+def _work(chosen: settings.Settings, life: UUID, turns: int, marks: int | None) -> None:
     """Work, and end at once: a thread that does not heed its cancellation must not keep the process."""
     from quarterjack.database import UNREACHABLE
     from quarterjack.errors import QuarterjackError
@@ -48,7 +49,7 @@ def _work(chosen: settings.Settings, life: UUID, turns: int) -> None:
     gc.freeze()
     gc.set_threshold(*GARBAGE)
     try:
-        code = _run(serve(chosen, life, turns))
+        code = _run(serve(chosen, life, turns, marks))
     except QuarterjackError as error:
         print(f"quarterjack-worker: {error}", file=sys.stderr)
         code = 1

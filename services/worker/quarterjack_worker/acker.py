@@ -8,7 +8,7 @@ one whose row, or whose child's key, a transaction holds: it is tried by itself,
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
@@ -62,6 +62,11 @@ class Acker:
     def __contains__(self, key: Key) -> bool:
         """Say whether the outcome of a claim waits to be written."""
         return key in self._pending
+
+    def __iter__(self) -> Iterator[Key]:
+        """Give the claims whose outcomes wait, and those that a failover may have lost."""
+        yield from self._pending
+        yield from self._written
 
     def takes_back(self, claim: Claim) -> bool:
         """Answer for a claim that the database counts as running, in vain: True if its job was completed here.

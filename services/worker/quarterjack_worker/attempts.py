@@ -18,6 +18,7 @@ from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.runner import Released, Runner
+from quarterjack_worker.marks import Marks
 from quarterjack_worker.oban_web import ObanWeb
 from quarterjack_worker.queues import Queue, Queues
 
@@ -55,6 +56,7 @@ class Attempts:
         telemetry: Telemetry,
         web: ObanWeb,
         ended: Callable[[Queue], object],
+        marks: int | None = None,
     ) -> None:
         self._pool = pool
         self._queues = queues
@@ -68,6 +70,7 @@ class Attempts:
         self._going_back: set[asyncio.Task[None]] = set()
         self._beginning = self._watched = False
         self.doubtful = asyncio.Event()
+        self._marks = None if marks is None else Marks(marks, self._unwritten)
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -85,7 +88,9 @@ class Attempts:
         """
         for job in jobs:
             context = self._runner.begin(job)
-            context.asked_at = asked_at
+            context.asked_at, context.marks = asked_at, self._marks
+            if self._marks is not None:
+                self._marks.take(job.id)
             self._held[context.claim.key] = context
             self._queues[job.queue].waiting.append(context)
             if self._telemetry.on:
@@ -93,6 +98,11 @@ class Attempts:
         if not self._beginning:
             self._begin_some()
         self._watch()
+
+    def _unwritten(self) -> Iterator[int]:
+        """Give the ids of all jobs of this process that the database may count as running."""
+        for id, _ in (*self._held, *self._acker):
+            yield id
 
     def job_of(self, task: "asyncio.Task[object] | None") -> Job | None:
         """Give the job that runs in a task; None if it is none's. Any thread may ask."""

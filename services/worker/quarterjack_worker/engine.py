@@ -43,6 +43,7 @@ class Engine:
         acker: Acker,
         telemetry: Telemetry,
         web: ObanWeb,
+        marks: int | None = None,
     ) -> None:
         self._pool = pool
         self._node = node
@@ -53,7 +54,14 @@ class Engine:
         self._unanswered: set[str] = set()
         self._roomy, self._gathering = asyncio.Event(), False
         self.attempts = Attempts(
-            pool, queues, runner, acker=acker, telemetry=telemetry, web=web, ended=self._ended
+            pool,
+            queues,
+            runner,
+            acker=acker,
+            telemetry=telemetry,
+            web=web,
+            ended=self._ended,
+            marks=marks,
         )
         acker.relieved = self._woken.set
         self.lost_claims = LostClaims(pool, queues, self.attempts, acker, self._unanswered)

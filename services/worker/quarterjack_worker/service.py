@@ -46,8 +46,11 @@ BLOCKED_AFTER = 300.0
 """Seconds after which a handler that blocks the event loop is not waited for: /live says that this is no life."""
 
 
-async def serve(settings: Settings, life: UUID, turns: int) -> int:
-    """Serve until SIGTERM; shows on the descriptor `turns` that it has begun, and lives. Waits for the database."""
+async def serve(settings: Settings, life: UUID, turns: int, marks: int | None) -> int:
+    """Serve until SIGTERM; shows on the descriptor `turns` that it has begun, and lives. Waits for the database.
+
+    In the memory `marks` it shows which jobs have begun.
+    """
     import_jobs(settings.modules)
     address, node, place = from_environment(), node_name(), health.from_environment()
     name = f"quarterjack-worker {node}"
@@ -77,7 +80,9 @@ async def serve(settings: Settings, life: UUID, turns: int) -> int:
         )
         logging.getLogger().addHandler(Capture())
         web = ObanWeb(node, queues)
-        engine = Engine(pool, node, queues, runner, acker=acker, telemetry=telemetry, web=web)
+        engine = Engine(
+            pool, node, queues, runner, acker=acker, telemetry=telemetry, web=web, marks=marks
+        )
 
         loop_watch = LoopWatch(engine.attempts.job_of, telemetry)
 

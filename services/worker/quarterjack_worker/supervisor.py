@@ -11,16 +11,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID, uuid4
 
-from quarterjack_worker import deaths
+from quarterjack_worker import deaths, marks
 from quarterjack_worker.settings import CONDEMNED, Settings
 from quarterjack_worker.stand_in import LONGEST, StandIn
 
 log = logging.getLogger(__name__)
 
-LIFE, TURNS = "QUARTERJACK_WORKER_LIFE", "QUARTERJACK_WORKER_TURNS"
+LIFE, TURNS, MARKS = (
+    "QUARTERJACK_WORKER_LIFE",
+    "QUARTERJACK_WORKER_TURNS",
+    "QUARTERJACK_WORKER_MARKS",
+)
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 STEADY_AFTER = 30.0
 GIVE_UP, AGAIN, LOOKS = 10.0, 0.25, 4
@@ -64,11 +68,13 @@ class Supervisor:
         delay = FIRST_DELAY
         while not self._stopping:
             began, life = time.monotonic(), uuid4()
-            code, how = self._live(life)
+            with marks.memory() as memory:
+                code, how = self._live(life, memory)
+                waited = marks.waiting(memory)
             if how is None:
                 return 0 if self._stopping else code
             obituary = f"the worker process of {self._node} {how}"
-            asyncio.run(settle(self._settings, life, obituary if code else None))
+            asyncio.run(settle(self._settings, life, obituary if code else None, waited))
             if code == 0:
                 return 0
             delay = FIRST_DELAY if time.monotonic() - began > STEADY_AFTER else delay
@@ -78,7 +84,7 @@ class Supervisor:
             delay = min(delay * 2, LONGEST_DELAY)
         return 0
 
-    def _live(self, life: UUID) -> tuple[int, str | None]:
+    def _live(self, life: UUID, memory: int | None) -> tuple[int, str | None]:
         """Give the exit code and how the process ended; None for one that had not begun."""
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
@@ -86,8 +92,13 @@ class Supervisor:
             self._command,
             env=MEMORY
             | os.environ
-            | {LIFE: str(life), TURNS: str(writer), "QUARTERJACK_NODE": self._node},
-            pass_fds=[writer],
+            | {
+                LIFE: str(life),
+                TURNS: str(writer),
+                MARKS: "" if memory is None else str(memory),
+                "QUARTERJACK_NODE": self._node,
+            },
+            pass_fds=[writer] if memory is None else [writer, memory],
             preexec_fn=deaths.die_with_parent,
         )
         os.close(writer)
@@ -114,8 +125,12 @@ class Supervisor:
         return code, deaths.how(code)
 
 
-async def settle(settings: Settings, life: UUID, obituary: str | None) -> None:
+async def settle(
+    settings: Settings, life: UUID, obituary: str | None, waited: Callable[[int], bool]
+) -> None:
     """Give back what a life left behind: after an orderly end unharmed, otherwise with the cause of death.
+
+    What only `waited` goes back unharmed in any case.
 
     Whatever cannot be given back in time, because the database is away or somebody holds it, the scheduler rescues
     later. A death is not waited for as long as an end: the next life is waiting.
@@ -129,7 +144,7 @@ async def settle(settings: Settings, life: UUID, obituary: str | None) -> None:
         async with asyncio.timeout(GIVE_UP):
             while looks:
                 try:
-                    if not await _give_back(uuids, obituary):
+                    if not await _give_back(uuids, obituary, waited):
                         return
                     looks -= 1
                 except (*LOST, SettingInvalid) as error:
@@ -139,7 +154,9 @@ async def settle(settings: Settings, life: UUID, obituary: str | None) -> None:
         log.warning("gave up giving back what was running: the scheduler will rescue it")
 
 
-async def _give_back(uuids: list[UUID], obituary: str | None) -> bool:
+async def _give_back(
+    uuids: list[UUID], obituary: str | None, waited: Callable[[int], bool]
+) -> bool:
     """Give back what nobody holds; True if something is left."""
     from quarterjack.database import answered, connect, from_environment
     from quarterjack.queries import claims, jobs, producers
@@ -147,13 +164,13 @@ async def _give_back(uuids: list[UUID], obituary: str | None) -> bool:
     connection = await connect(from_environment(), name="quarterjack-worker supervisor")
 
     async def give_back() -> bool:
-        if obituary is None:
-            held = [claim for claim, _ in await claims.held_by(connection, producers=uuids)]
-            queues = await claims.release(connection, claims=held)
-        else:
+        held = [claim for claim, _ in await claims.held_by(connection, producers=uuids)]
+        unharmed = [claim for claim in held if obituary is None or waited(claim.id)]
+        queues = await claims.release(connection, claims=unharmed)
+        if obituary is not None:
             reason = f"WorkerDied: {obituary} while it ran this job"
             buried = await producers.bury(connection, uuids=uuids, reason=reason)
-            queues = [job.queue for job in buried if job.state == "available"]
+            queues += [job.queue for job in buried if job.state == "available"]
         if queues:
             await jobs.ring(connection, sorted(set(queues)))
         left = bool(await claims.held_by(connection, producers=uuids))

@@ -23,6 +23,7 @@ from quarterjack_worker.handlers.failures import storable
 from quarterjack_worker.handlers.parents import Parents
 from quarterjack_worker.handlers.registry import new_job
 from quarterjack_worker.handlers.telling import Telling, Told
+from quarterjack_worker.marks import Marks
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Context:
     handlers_pool: "Pool | None"
     told: Told
     asked_at: int = 0
+    marks: Marks | None = None
     deadline: datetime | None = None
     stopping: bool = False
     killed: bool = False
@@ -80,6 +82,11 @@ class Context:
     def cancelled(self) -> bool:
         """Say whether the job should stop: someone cancelled it, its time is up, or the worker goes down."""
         return self.stopping
+
+    def mark(self) -> None:
+        """Note for the supervisor that code of the job runs from now on; for the worker."""
+        if self.marks is not None:
+            self.marks.begin(self.claim.id)
 
     def cancel(self) -> None:
         """Ask the handler to stop; for the worker."""

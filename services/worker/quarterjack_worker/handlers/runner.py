@@ -98,8 +98,11 @@ class Runner:
                 "--import the module that has it, or give it a queue of its own"
             )
         longest = timeout_of(type, job)
+        if not type.process:
+            context.mark()
         if type.process:
             async with self._processes.one() as process:
+                context.mark()
                 result = await self._within(longest, context, partial(process.run, context))
         elif self._layers or longest:
             result = await self._within(longest, context, partial(self._here, type, context))
