@@ -58,6 +58,8 @@ class Met:
         message = read(payload)
         if channel == "oban_signal" and not set(message) <= ATOMS:
             raise Harmed(f"unknown keys in the signal {message}")
+        if channel == "oban_signal":
+            _be(int, message.get("limit", 1), message.get("job_id", 1))
         if channel == "oban_insert" and not isinstance(message.get("queue"), str):
             raise Harmed(f"no queue in {message}")
         if channel == "oban_gossip":

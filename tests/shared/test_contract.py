@@ -112,6 +112,25 @@ async def test_a_worker_lives_by_these_statements(sql: Sql) -> None:
 
 
 @pytest.mark.parametrize("example", ["complete", "fail", "snooze", "release"])
+async def test_an_outcome_of_a_row_that_another_program_wrote(sql: Sql, example: str) -> None:
+    await sql.register()
+    await sql.pool.execute(
+        """
+        INSERT INTO oban_jobs (worker, queue, meta, tags, errors) VALUES
+          ('w', 'mail', NULL, NULL, '{}'),
+          ('w', 'mail', '{"snoozed": "often"}', '{}', ARRAY[ARRAY['{}'::jsonb]]),
+          ('w', 'mail', '[7]', '{}', ARRAY['7'::jsonb])
+        """
+    )
+    claimed = await sql.claim()
+
+    more: tuple[object, ...] = {"fail": ("late", 1.0), "snooze": (1.0,)}.get(example, ())
+    done = [await sql.run(example, *sql.fence(job), *more) for job in claimed]
+
+    assert [len(rows) for rows in done] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("example", ["complete", "fail", "snooze", "release"])
 async def test_an_outcome_of_a_lost_claim_changes_nothing(sql: Sql, example: str) -> None:
     await sql.register()
     id = await sql.id("now")
