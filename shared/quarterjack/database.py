@@ -49,8 +49,7 @@ REFUSED = (
 """What the server says of a row that it will not take, now or later."""
 
 Answer = TypeVar("Answer")
-SCAN = json.JSONDecoder().scan_once
-"""Reads what jsonb gives, which has no space around it, in half the time of json.loads."""
+DECODER = json.JSONDecoder()
 BORROWED: ContextVar[bool] = ContextVar("borrowed", default=False)
 """True where a connection of a pool is given back by who borrowed it."""
 
@@ -242,8 +241,10 @@ def read_json(text: str) -> Any:
     Another program may have written it, and one unreadable row must not spoil the others of a reply.
     """
     try:
-        return SCAN(text, 0)[0]
-    except (ValueError, RecursionError, StopIteration):
+        return DECODER.raw_decode(text)[
+            0
+        ]  # jsonb has no space around it, for which json.loads looks
+    except (ValueError, RecursionError):
         return text
 
 

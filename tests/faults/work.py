@@ -49,11 +49,12 @@ async def write_down(context: Context, next: Next) -> Any:
 
 
 def _note(context: Context, what: str) -> None:
-    claim = context.claim
+    job = context.job
+    assert job.attempted_at is not None
     line = {
-        "job_id": claim.id,
-        "producer": claim.producer,
-        "claimed": claim.attempted_at.isoformat(),
+        "job_id": job.id,
+        "producer": job.attempted_by[1],
+        "claimed": job.attempted_at.isoformat(),
         "what": what,
         "at": time.time(),
     }

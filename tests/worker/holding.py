@@ -112,15 +112,11 @@ async def has(found: Sequence[object], many: int) -> bool:
 
 
 async def acked(holding: Holding, job: Job) -> bool:
-    assert job.attempted_at is not None
-    return (job.id, job.attempted_at) in holding.acker
+    return claims.Claim(job.id, job.attempted_by[2]) in holding.acker
 
 
 def completed(holding: Holding, job: Job) -> Ack:
-    assert job.attempted_at is not None
-    producer = str(holding.queue.producer)
-    claim = claims.Claim(id=job.id, attempt=1, attempted_at=job.attempted_at, producer=producer)
-    return Ack(claim=claim, state="completed")
+    return Ack(claim=claims.Claim(job.id, job.attempted_by[2]), state="completed")
 
 
 async def are(holding: Holding, states: dict[str, int]) -> bool:

@@ -18,7 +18,7 @@ STORED = "SELECT worker, attempt, state::text FROM oban_jobs ORDER BY id"
 
 
 async def _held(holding: Holding) -> claims.Claim:
-    [(claim, _)] = await claims.held_by(holding.pool, producers=[holding.queue.producer])
+    [claim] = await claims.held_by(holding.pool, producers=[holding.queue.producer])
     return claim
 
 

@@ -39,7 +39,7 @@ def context(pool: Pool) -> Context:
         attempt=1,
         max_attempts=3,
         priority=0,
-        attempted_by=["n", "p"],
+        attempted_by=["n", "p", "nonce"],
         inserted_at=now,
         scheduled_at=now,
         attempted_at=now,
@@ -47,7 +47,7 @@ def context(pool: Pool) -> Context:
         cancelled_at=None,
         discarded_at=None,
     )
-    claim = Claim(id=1, attempt=1, attempted_at=now, producer="p")
+    claim = Claim(1, "nonce")
     return Context(job=job, claim=claim, handlers_pool=pool, told=lambda *_: None)
 
 

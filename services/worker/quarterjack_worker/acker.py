@@ -20,7 +20,7 @@ from quarterjack.following import Ties
 from quarterjack.new_job import NewJob
 from quarterjack.queries import acks
 from quarterjack.queries.acks import Ack
-from quarterjack.queries.claims import Claim, Key
+from quarterjack.queries.claims import Claim
 from quarterjack.queries.traces import Span
 from quarterjack.telemetry import Telemetry
 
@@ -46,12 +46,12 @@ class Acker:
         self.relieved: Callable[[], object] = lambda: None
         self._pool = pool
         self._telemetry = telemetry
-        self._spans: dict[Key, Span] = {}
-        self._children: dict[Key, Sequence[NewJob]] = {}
-        self._pending: dict[Key, Ack] = {}
-        self._stuck: dict[Key, None] = {}
+        self._spans: dict[Claim, Span] = {}
+        self._children: dict[Claim, Sequence[NewJob]] = {}
+        self._pending: dict[Claim, Ack] = {}
+        self._stuck: dict[Claim, None] = {}
         self._stuck_next = False
-        self._written: OrderedDict[Key, None] = OrderedDict()
+        self._written: OrderedDict[Claim, None] = OrderedDict()
         self._added = asyncio.Event()
 
     @property
@@ -59,11 +59,11 @@ class Acker:
         """True when no more jobs should be claimed, because their outcomes could not be kept."""
         return len(self._pending) >= FULL
 
-    def __contains__(self, key: Key) -> bool:
+    def __contains__(self, claim: Claim) -> bool:
         """Say whether the outcome of a claim waits to be written."""
-        return key in self._pending
+        return claim in self._pending
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[Claim]:
         """Give the claims whose outcomes wait, and those that a failover may have lost."""
         yield from self._pending
         yield from self._written
@@ -73,22 +73,22 @@ class Acker:
 
         A failover has lost that; it is written again from now on, instead of the job being run again.
         """
-        if claim.key in self._written:
+        if claim in self._written:
             self.add(Ack(claim=claim, state="completed"))
-        return claim.key in self._written
+        return claim in self._written
 
     def add(self, ack: Ack, *, parent: str | None = None, children: Sequence[NewJob] = ()) -> None:
         """Take an outcome; it replaces one for the same claim. `parent` is the traceparent of the run.
 
         `children` are enqueued with a completion, in its transaction.
         """
-        key = ack.claim.key
-        self._pending[key] = ack
-        self._children.pop(key, None)
+        claim = ack.claim
+        self._pending[claim] = ack
+        self._children.pop(claim, None)
         if children and ack.state == "completed":
-            self._children[key] = children
-        if self._telemetry.on and key not in self._spans:
-            self._spans[key] = self._telemetry.start("ack", parent=parent, kind="client")
+            self._children[claim] = children
+        if self._telemetry.on and claim not in self._spans:
+            self._spans[claim] = self._telemetry.start("ack", parent=parent, kind="client")
         self._added.set()
 
     async def run(self) -> None:
@@ -121,7 +121,7 @@ class Acker:
 
     def _next(self, size: int) -> list[Ack]:
         """Give a batch that nobody is known to hold, or one ack that somebody does, by turns."""
-        free = (ack for key, ack in self._pending.items() if key not in self._stuck)
+        free = (ack for claim, ack in self._pending.items() if claim not in self._stuck)
         batch = _one_for_each_job(islice(free, size))
         self._stuck_next = bool(self._stuck) and not (self._stuck_next and batch)
         return [self._pending[next(iter(self._stuck))]] if self._stuck_next else batch
@@ -137,7 +137,7 @@ class Acker:
             elif isinstance(error, asyncpg.LockNotAvailableError):
                 self._set_apart(batch[0].claim)
             elif batch[0].state == "discarded" and not batch[0].meta:
-                self._forget(batch[0].claim.key)
+                self._forget(batch[0].claim)
                 log.exception("the outcome of job %s cannot be stored", batch[0].claim.id)
             else:
                 log.error(
@@ -149,21 +149,21 @@ class Acker:
 
     def _set_apart(self, claim: Claim) -> None:
         """Have it tried by itself, after all others that are."""
-        if claim.key not in self._stuck:
+        if claim not in self._stuck:
             log.warning("a transaction holds up the outcome of job %d; trying on", claim.id)
-        self._stuck.pop(claim.key, None)
-        self._stuck[claim.key] = None
+        self._stuck.pop(claim, None)
+        self._stuck[claim] = None
 
     async def _settle(self, batch: Sequence[Ack], db: Connection) -> None:
         held = await self._acknowledge(batch, db)
         missed = [ack for ack in batch if ack.claim.id not in held]
         landed = await acks.landed(db, missed) if missed else set()
         for ack in batch:
-            key = ack.claim.key
-            if self._pending.get(key) is ack:
-                if ack.plain and key not in self._children:
-                    self._remember(key, again=ack.claim.id in held)
-                self._forget(key)
+            claim = ack.claim
+            if self._pending.get(claim) is ack:
+                if ack.plain and claim not in self._children:
+                    self._remember(claim, again=ack.claim.id in held)
+                self._forget(claim)
         while len(self._written) > REMEMBERED:
             self._written.popitem(last=False)
         for ack in missed:
@@ -180,23 +180,23 @@ class Acker:
         """Write a batch; the ids that were still held. Children commit with the completions that made them."""
         if not self._children:
             return await _write(batch, db)
-        children = {ack.claim.id: self._children.get(ack.claim.key, ()) for ack in batch}
+        children = {ack.claim.id: self._children.get(ack.claim, ()) for ack in batch}
         async with db.transaction():
             held = await _write(batch, db)
             born = [child for id in held for child in children[id]]
             await enqueue_tied(db, born, Ties(late=True))
         return held
 
-    def _remember(self, key: Key, *, again: bool) -> None:
-        if again and key in self._written:
-            log.warning("the database had lost that job %d is done; it is written again", key[0])
-        self._written[key] = None
+    def _remember(self, claim: Claim, *, again: bool) -> None:
+        if again and claim in self._written:
+            log.warning("the database had lost that job %d is done; it is written again", claim.id)
+        self._written[claim] = None
 
-    def _forget(self, key: Key) -> None:
-        del self._pending[key]
-        self._stuck.pop(key, None)
-        self._children.pop(key, None)
-        if span := self._spans.pop(key, None):
+    def _forget(self, claim: Claim) -> None:
+        del self._pending[claim]
+        self._stuck.pop(claim, None)
+        self._children.pop(claim, None)
+        if span := self._spans.pop(claim, None):
             self._telemetry.end(span)
 
 

@@ -12,7 +12,7 @@ from quarterjack.database import LOST, Pool, ask
 from quarterjack.model import Job, JobState
 from quarterjack.queries import claims, jobs
 from quarterjack.queries.acks import Ack
-from quarterjack.queries.claims import Claim, Key
+from quarterjack.queries.claims import Claim
 from quarterjack.queries.traces import Span
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
@@ -66,7 +66,7 @@ class Attempts:
         self._web = web
         self._ended = ended
         self._variables = contextvars.copy_context()
-        self._held: dict[Key, Context] = {}
+        self._held: dict[Claim, Context] = {}
         self._going_back: set[asyncio.Task[None]] = set()
         self._beginning = self._watched = False
         self.doubtful = asyncio.Event()
@@ -75,10 +75,10 @@ class Attempts:
     def __bool__(self) -> bool:
         return bool(self._held)
 
-    def __contains__(self, key: Key) -> bool:
-        return key in self._held
+    def __contains__(self, claim: Claim) -> bool:
+        return claim in self._held
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[Claim]:
         return iter(self._held)
 
     def take(self, jobs: Sequence[Job], *, asked_at: int) -> None:
@@ -91,7 +91,7 @@ class Attempts:
             context.asked_at, context.marks = asked_at, self._marks
             if self._marks is not None:
                 self._marks.take(job.id)
-            self._held[context.claim.key] = context
+            self._held[context.claim] = context
             self._queues[job.queue].waiting.append(context)
             if self._telemetry.on:
                 self._trace_claim(job, asked_at)
@@ -125,11 +125,11 @@ class Attempts:
                 log.info("job %s is cancelled by a signal", id, extra={"job_id": id})
                 self._kill(context)
 
-    def stop_taken(self, key: Key) -> None:
+    def stop_taken(self, claim: Claim) -> None:
         """Stop one whose job was cancelled or given to another, in case the signal was lost."""
-        context = self._held.get(key)
+        context = self._held.get(claim)
         if context is not None and not context.completed:
-            log.warning("job %s is no longer this worker's; stopping it", key[0])
+            log.warning("job %s is no longer this worker's; stopping it", claim.id)
             self._kill(context)
 
     def _kill(self, context: Context) -> None:
@@ -178,29 +178,29 @@ class Attempts:
         if self._watched or not any(queue.waiting for queue in self._queues):
             return
         self._watched = True
-        seen = {context.claim.key for queue in self._queues for context in queue.waiting}
+        seen = {context.claim for queue in self._queues for context in queue.waiting}
         asyncio.get_running_loop().call_later(PATIENCE, self._give_up, seen)
 
-    def _give_up(self, seen: Set[Key]) -> None:
+    def _give_up(self, seen: Set[Claim]) -> None:
         self._watched = False
         if not self._beginning:
             self._begin_some()  # a queue may have been resumed or scaled up, and nothing of it have ended since
         self._send_back(seen, [queue for queue in self._queues if not queue.ready])
         self._watch()
 
-    def _send_back(self, keys: Set[Key], queues: Iterable[Queue]) -> None:
+    def _send_back(self, keys: Set[Claim], queues: Iterable[Queue]) -> None:
         """Give those of them that wait back unharmed; if that fails, they are claims whose reply was lost."""
         late: list[Context] = []
         for queue in queues:
-            gone = [context for context in queue.waiting if context.claim.key in keys]
+            gone = [context for context in queue.waiting if context.claim in keys]
             if gone:
-                queue.waiting = deque(each for each in queue.waiting if each.claim.key not in keys)
+                queue.waiting = deque(each for each in queue.waiting if each.claim not in keys)
                 queue.slow_down()
                 late += gone
         if late:
             log.debug("giving %d jobs back that waited for others to end", len(late))
             for context in late:
-                del self._held[context.claim.key]
+                del self._held[context.claim]
             task = asyncio.create_task(self._give_back([context.claim for context in late]))
             self._going_back.add(task)
             task.add_done_callback(self._going_back.discard)
@@ -230,7 +230,7 @@ class Attempts:
         except Released:
             await self._let_go(context)
         finally:
-            self._held.pop(context.claim.key, None)
+            self._held.pop(context.claim, None)
             queue.ended((time.monotonic_ns() - began) / 1e9)
             if not self._beginning and queue.ready:
                 self._begin(queue, queue.waiting.popleft())

@@ -6,11 +6,11 @@ Journals are a by-product: they wait for a database that is away, up to a bound,
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 
 from quarterjack.database import LOST, REFUSED, Pool, ask
 from quarterjack.queries import journals
+from quarterjack.queries.claims import Claim
 from quarterjack.queries.journals import Journal
 
 log = logging.getLogger(__name__)
@@ -25,12 +25,12 @@ class Journals:
     """Collects who has something to tell; `run` writes it."""
 
     def __init__(self) -> None:
-        self._changed: dict[tuple[int, datetime], Callable[[], Journal]] = {}
+        self._changed: dict[Claim, Callable[[], Journal]] = {}
 
-    def changed(self, key: tuple[int, datetime], journal: Callable[[], Journal]) -> None:
+    def changed(self, claim: Claim, journal: Callable[[], Journal]) -> None:
         """Take note that the journal of a claim has changed, from any thread; beyond a bound it is dropped."""
-        if key in self._changed or len(self._changed) < MOST:
-            self._changed[key] = journal
+        if claim in self._changed or len(self._changed) < MOST:
+            self._changed[claim] = journal
 
     async def run(self, pool: Pool) -> None:
         """Write once a second what has changed, until cancelled."""

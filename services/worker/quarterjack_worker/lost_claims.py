@@ -74,19 +74,19 @@ class LostClaims:
             lost = [claim for claim in self._unknown(held) if not self._acker.takes_back(claim)]
             if lost and (gone := await give_back(self._pool, lost)):
                 log.warning("gave %d jobs back whose claim went unanswered", gone)
-        for key in before - {claim.key for claim, _ in held}:
-            self._attempts.stop_taken(key)
+        for claim in before.difference(held):
+            self._attempts.stop_taken(claim)
         return gone == len(lost)
 
-    async def _held(self) -> list[tuple[Claim, str | None]]:
+    async def _held(self) -> list[Claim]:
         producers = [queue.producer for queue in self._queues]
         return await ask(self._pool, partial(claims.held_by, producers=producers), ANSWER_WITHIN)
 
-    def _unknown(self, held: Sequence[tuple[Claim, str | None]]) -> list[Claim]:
+    def _unknown(self, held: Sequence[Claim]) -> list[Claim]:
         return [
             claim
-            for claim, nonce in held
-            if claim.key not in self._attempts
-            and claim.key not in self._acker
-            and nonce not in self._unanswered
+            for claim in held
+            if claim not in self._attempts
+            and claim not in self._acker
+            and claim.nonce not in self._unanswered
         ]

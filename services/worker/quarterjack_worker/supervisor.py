@@ -164,7 +164,7 @@ async def _give_back(
     connection = await connect(from_environment(), name="quarterjack-worker supervisor")
 
     async def give_back() -> bool:
-        held = [claim for claim, _ in await claims.held_by(connection, producers=uuids)]
+        held = await claims.held_by(connection, producers=uuids)
         unharmed = [claim for claim in held if obituary is None or waited(claim.id)]
         queues = await claims.release(connection, claims=unharmed)
         if obituary is not None:

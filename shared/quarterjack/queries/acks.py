@@ -1,7 +1,7 @@
 """Acks: one fenced statement for a batch of outcomes.
 
-Fence: id, attempt, attempted_at and producer must be those of the claim, and the job must still be
-executing. So a worker that was taken for dead can never overwrite, and repeating an ack changes nothing.
+Fence: the job must still be executing, by the claim with this nonce. So a worker that was taken for dead can never
+overwrite, and repeating an ack changes nothing.
 Two things make the planner look rows up by their ids. The state is compared as text: by the statistics nothing is ever
 executing, and an index on the state looks free, but it is full of what has just ended. And the arrays are subqueries,
 so that their lengths are not seen: for a batch of hundreds it would read a table of some ten thousand rows whole.
@@ -50,22 +50,16 @@ async def complete(
           state = 'completed', completed_at = timezone('UTC', clock_timestamp()), cancelled_at = NULL,
           discarded_at = NULL
         FROM
-          unnest(
-            (SELECT $1::bigint[]), (SELECT $2::integer[]), (SELECT $3::timestamptz[]), (SELECT $4::text[])
-          ) AS c (id, attempt, attempted_at, producer)
+          unnest((SELECT $1::bigint[]), (SELECT $2::text[])) AS c (id, nonce)
         WHERE
           j.id = c.id
           AND j.state::text = 'executing'
-          AND j.attempt = c.attempt
-          AND j.attempted_at = timezone('UTC', c.attempted_at)
-          AND j.attempted_by[2] = c.producer
-          AND (SELECT set_config('lock_timeout', coalesce($5, current_setting('lock_timeout')), true)) IS NOT NULL
+          AND j.attempted_by[3] = c.nonce
+          AND (SELECT set_config('lock_timeout', coalesce($3, current_setting('lock_timeout')), true)) IS NOT NULL
         RETURNING j.id
         """,
         [claim.id for claim in claims],
-        [claim.attempt for claim in claims],
-        [claim.attempted_at for claim in claims],
-        [claim.producer for claim in claims],
+        [claim.nonce for claim in claims],
         _milliseconds(patience),
     )
     return {id for (id,) in records}
@@ -107,23 +101,18 @@ async def ack(db: Database, acks: Sequence[Ack], *, patience: float | None = Non
           END
         FROM
           unnest(
-            (SELECT $1::bigint[]), (SELECT $2::integer[]), (SELECT $3::timestamptz[]), (SELECT $4::text[]),
-            (SELECT $5::text[]), (SELECT $6::text[]), (SELECT $7::float8[]), (SELECT $8::boolean[]),
-            (SELECT $9::text[])
-          ) AS a (id, attempt, attempted_at, producer, state, error, delay, snoozed, meta)
+            (SELECT $1::bigint[]), (SELECT $2::text[]), (SELECT $3::text[]), (SELECT $4::text[]),
+            (SELECT $5::float8[]), (SELECT $6::boolean[]), (SELECT $7::text[])
+          ) AS a (id, nonce, state, error, delay, snoozed, meta)
         WHERE
           j.id = a.id
           AND j.state::text = 'executing'
-          AND j.attempt = a.attempt
-          AND j.attempted_at = timezone('UTC', a.attempted_at)
-          AND j.attempted_by[2] = a.producer
-          AND (SELECT set_config('lock_timeout', coalesce($10, current_setting('lock_timeout')), true)) IS NOT NULL
+          AND j.attempted_by[3] = a.nonce
+          AND (SELECT set_config('lock_timeout', coalesce($8, current_setting('lock_timeout')), true)) IS NOT NULL
         RETURNING j.id
         """,
         [each.claim.id for each in acks],
-        [each.claim.attempt for each in acks],
-        [each.claim.attempted_at for each in acks],
-        [each.claim.producer for each in acks],
+        [each.claim.nonce for each in acks],
         [each.state for each in acks],
         [each.error for each in acks],
         [each.delay for each in acks],
@@ -141,13 +130,12 @@ async def landed(db: Database, acks: Sequence[Ack]) -> set[int]:
         SELECT j.id
         FROM oban_jobs AS j
         JOIN
-          unnest((SELECT $1::bigint[]), (SELECT $2::timestamptz[]), (SELECT $3::text[]))
-            AS a (id, attempted_at, state)
+          unnest((SELECT $1::bigint[]), (SELECT $2::text[]), (SELECT $3::text[])) AS a (id, nonce, state)
           ON a.id = j.id
-        WHERE j.attempted_at = timezone('UTC', a.attempted_at) AND j.state::text = a.state
+        WHERE j.attempted_by[3] = a.nonce AND j.state::text = a.state
         """,
         [each.claim.id for each in acks],
-        [each.claim.attempted_at for each in acks],
+        [each.claim.nonce for each in acks],
         [each.state for each in acks],
     )
     return {record["id"] for record in records}

@@ -1,18 +1,20 @@
 """Claim jobs for this process's queues, find claims whose reply was lost, give claims back.
 
-attempted_by is {node, producer, nonce}: Oban reads the first two, the third marks a claim of ours.
+attempted_by is {node, producer, nonce}: Oban reads the first two, the third is of this claim alone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from quarterjack.database import Database
 from quarterjack.model import Job, JobState
 from quarterjack.queries.jobs import objects
+
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,25 +31,19 @@ class Want:
     far: Sequence[int] = ()
 
 
-Key = tuple[int, datetime]
+class Claim(NamedTuple):
+    """One execution of a job, and what proves that it is still ours.
 
-
-@dataclass(slots=True, kw_only=True)
-class Claim:
-    """What proves that an execution is still ours: `attempted_at` survives ids issued twice."""
+    Whoever claims the job next writes another nonce, or none; and so does who claims another job that got its id, after
+    a failover.
+    """
 
     id: int
-    attempt: int
-    attempted_at: datetime
-    producer: str
-    key: Key = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self.key = self.id, self.attempted_at
+    nonce: str
 
 
 async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -> list[Job]:
-    """Claim for all queues in one statement, by priority, then age; a condemned producer gets nothing.
+    """Claim for all queues in one statement, by priority, then age; a condemned producer gets nothing. `nonce` is new.
 
     What was picked goes to the update as an array, so that it is looked up by id: the planner takes a limit that it
     cannot see for a tenth of the queue, and would read the whole table for a join.
@@ -70,12 +66,16 @@ async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -
             LIMIT w.demand
             FOR UPDATE SKIP LOCKED
           ) AS j
+        ),
+        instant AS MATERIALIZED (
+          SELECT timezone('UTC', now) AS at, (extract(epoch FROM now) * 1e6)::bigint AS microseconds
+          FROM clock_timestamp() AS now
         )
         UPDATE oban_jobs AS j
         SET
           state = 'executing',
           attempt = j.attempt + 1,
-          attempted_at = timezone('UTC', clock_timestamp()),
+          attempted_at = (SELECT at FROM instant),
           attempted_by = ARRAY[$4::text, w.producer::text, $5::text]
         FROM want AS w
         WHERE j.id = ANY (ARRAY(SELECT id FROM pick)) AND j.queue = w.queue
@@ -84,8 +84,11 @@ async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -
           CASE WHEN j.errors <> '{}' THEN to_jsonb(j.errors) END AS errors,
           j.attempt, j.max_attempts, j.priority,
           timezone('UTC', greatest(least(j.inserted_at, '9999-01-01'), '0001-01-03')) AS inserted_at,
-          timezone('UTC', greatest(least(j.scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
-          timezone('UTC', j.attempted_at) AS attempted_at
+          CASE
+            WHEN j.scheduled_at <> j.inserted_at
+            THEN timezone('UTC', greatest(least(j.scheduled_at, '9999-01-01'), '0001-01-03'))
+          END AS scheduled_at,
+          (SELECT microseconds FROM instant) AS attempted_at
         """,
         [want.queue for want in wants],
         [want.producer for want in wants],
@@ -93,70 +96,60 @@ async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -
         node,
         nonce,
     )
-    by = {want.queue: str(want.producer) for want in wants}
-    return in_order([claimed(record, node, by, nonce) for record in records])
+    return claimed(records, wants, node, nonce)
 
 
-def in_order(found: list[Job]) -> list[Job]:
-    """Sort jobs as they are to start."""
-    return sorted(found, key=attrgetter("priority", "scheduled_at", "id"))
+def claimed(rows: Sequence[Any], wants: Sequence[Want], node: str, nonce: str) -> list[Job]:
+    """Make the jobs of the rows that a claim returns, as they are to start.
 
-
-def claimed(row: Iterable[Any], node: str, producers: Mapping[str, str], nonce: str) -> Job:
-    """Make the job of a row as a claim returns it, which leaves out what is empty; `producers` are by queue.
-
-    By place, because a look for each name would be a tenth of what a worker does for a job.
+    Rows leave out what is empty, and give the one instant of the claim as a number: each time that is decoded costs as
+    much as all the rest of a row. They are read by place, because a look for each name would cost a tenth of it.
     """
-    (
-        id, queue, worker, args, meta, tags, errors, attempt, max_attempts, priority,
-        inserted_at, scheduled_at, attempted_at,
-    ) = row  # fmt: skip
-    return Job(
-        id=id,
-        state=JobState.EXECUTING,
-        queue=queue,
-        worker=worker,
-        args=args,
-        meta=meta if isinstance(meta, dict) else {},
-        tags=tags or [],
-        errors=objects(errors) if errors else [],
-        attempt=attempt,
-        max_attempts=max_attempts,
-        priority=priority,
-        attempted_by=[node, producers[queue], nonce],
-        inserted_at=inserted_at,
-        scheduled_at=scheduled_at,
-        attempted_at=attempted_at,
-        completed_at=None,
-        cancelled_at=None,
-        discarded_at=None,
-    )
+    if not rows:
+        return []
+    by = {want.queue: [node, str(want.producer), nonce] for want in wants}
+    attempted_at = EPOCH + timedelta(microseconds=rows[0][-1])
+    jobs = [
+        Job(
+            id=id,
+            state=JobState.EXECUTING,
+            queue=queue,
+            worker=worker,
+            args=args,
+            meta=meta if isinstance(meta, dict) else {},
+            tags=tags or [],
+            errors=objects(errors) if errors else [],
+            attempt=attempt,
+            max_attempts=max_attempts,
+            priority=priority,
+            attempted_by=by[queue].copy(),
+            inserted_at=inserted_at,
+            scheduled_at=scheduled_at or inserted_at,
+            attempted_at=attempted_at,
+            completed_at=None,
+            cancelled_at=None,
+            discarded_at=None,
+        )
+        for (
+            id, queue, worker, args, meta, tags, errors, attempt, max_attempts, priority,
+            inserted_at, scheduled_at, _,
+        ) in rows
+    ]  # fmt: skip
+    jobs.sort(key=attrgetter("priority", "scheduled_at", "id"))
+    return jobs
 
 
-async def held_by(db: Database, *, producers: Sequence[UUID]) -> list[tuple[Claim, str | None]]:
-    """Give every claim that the database holds for these producers, and the nonce of the statement that made it."""
+async def held_by(db: Database, *, producers: Sequence[UUID]) -> list[Claim]:
+    """Give every claim that the database holds for these producers."""
     records = await db.fetch(
         """
-        SELECT
-          id, attempt, timezone('UTC', attempted_at) AS attempted_at, attempted_by[2] AS producer,
-          attempted_by[3] AS nonce
+        SELECT id, attempted_by[3] AS nonce
         FROM oban_jobs
-        WHERE state = 'executing' AND attempted_by[2] = ANY ($1::text[])
+        WHERE state = 'executing' AND attempted_by[2] = ANY ($1::text[]) AND attempted_by[3] IS NOT NULL
         """,
         [str(producer) for producer in producers],
     )
-    return [
-        (
-            Claim(
-                id=record["id"],
-                attempt=record["attempt"],
-                attempted_at=record["attempted_at"],
-                producer=record["producer"],
-            ),
-            record["nonce"],
-        )
-        for record in records
-    ]
+    return [Claim(*record) for record in records]
 
 
 async def release(db: Database, *, claims: Sequence[Claim]) -> list[str]:
@@ -168,16 +161,9 @@ async def release(db: Database, *, claims: Sequence[Claim]) -> list[str]:
         """
         WITH mine AS MATERIALIZED (
           SELECT j.id
-          FROM
-            unnest(
-              (SELECT $1::bigint[]), (SELECT $2::integer[]), (SELECT $3::timestamptz[]), (SELECT $4::text[])
-            ) AS c (id, attempt, attempted_at, producer)
+          FROM unnest((SELECT $1::bigint[]), (SELECT $2::text[])) AS c (id, nonce)
           JOIN oban_jobs AS j ON j.id = c.id
-          WHERE
-            j.state::text = 'executing'
-            AND j.attempt = c.attempt
-            AND j.attempted_at = timezone('UTC', c.attempted_at)
-            AND j.attempted_by[2] = c.producer
+          WHERE j.state::text = 'executing' AND j.attempted_by[3] = c.nonce
           FOR UPDATE OF j SKIP LOCKED
         )
         UPDATE oban_jobs AS j
@@ -186,8 +172,6 @@ async def release(db: Database, *, claims: Sequence[Claim]) -> list[str]:
         RETURNING j.queue
         """,
         [claim.id for claim in claims],
-        [claim.attempt for claim in claims],
-        [claim.attempted_at for claim in claims],
-        [claim.producer for claim in claims],
+        [claim.nonce for claim in claims],
     )
     return [record["queue"] for record in records]

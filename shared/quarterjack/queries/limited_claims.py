@@ -75,9 +75,10 @@ async def claim_limited(db: Database, *, want: Want, node: str, nonce: str) -> F
         """
         WITH q AS MATERIALIZED (
           SELECT
-            *, clock_timestamp() AS at, greatest(rate_period / rate_limit, interval '1 us') AS step,
+            *, (extract(epoch FROM at) * 1e6)::bigint AS microseconds,
+            greatest(rate_period / rate_limit, interval '1 us') AS step,
             least(global_limit, coalesce(rate_burst, rate_limit)) AS most
-          FROM qj_queues
+          FROM qj_queues, clock_timestamp() AS at
           WHERE
             queue = $1 AND node = ''
             AND EXISTS (SELECT FROM qj_producers WHERE uuid = $2::uuid AND state = 'running')
@@ -187,17 +188,21 @@ async def claim_limited(db: Database, *, want: Want, node: str, nonce: str) -> F
           SET
             state = 'executing',
             attempt = j.attempt + 1,
-            attempted_at = timezone('UTC', clock_timestamp()),
+            attempted_at = timezone('UTC', q.at),
             attempted_by = ARRAY[$4::text, $2::uuid::text, $5::text]
           FROM turn
+          JOIN q USING (queue)
           WHERE j.id = ANY (ARRAY(SELECT id FROM pick)) AND j.queue = turn.queue
           RETURNING
             j.id, j.queue, j.worker, j.args, nullif(j.meta, '{}') AS meta, nullif(j.tags, '{}') AS tags,
             CASE WHEN j.errors <> '{}' THEN to_jsonb(j.errors) END AS errors,
             j.attempt, j.max_attempts, j.priority,
             timezone('UTC', greatest(least(j.inserted_at, '9999-01-01'), '0001-01-03')) AS inserted_at,
-            timezone('UTC', greatest(least(j.scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
-            timezone('UTC', j.attempted_at) AS attempted_at
+            CASE
+              WHEN j.scheduled_at <> j.inserted_at
+              THEN timezone('UTC', greatest(least(j.scheduled_at, '9999-01-01'), '0001-01-03'))
+            END AS scheduled_at,
+            q.microseconds AS attempted_at
         ),
         spent AS (
           INSERT INTO qj_rates AS r (queue, part, free_at)
@@ -236,7 +241,6 @@ async def claim_limited(db: Database, *, want: Want, node: str, nonce: str) -> F
         list(want.far),
         SPARE,
     )
-    by = {want.queue: str(want.producer)}
     taken = [list(record)[:-2] for record in records if record["id"] is not None]
-    jobs = [claims.claimed(row, node, by, nonce) for row in taken]
-    return Found(claims.in_order(jobs), records[0]["left"], records[0]["crowded"])
+    jobs = claims.claimed(taken, [want], node, nonce)
+    return Found(jobs, records[0]["left"], records[0]["crowded"])

@@ -175,7 +175,7 @@ class Context:
     def telling(self) -> Telling:
         """Give what collects progress and log lines; for the worker."""
         if self._telling is None:
-            self._telling = Telling(self.claim, self.told)
+            self._telling = Telling(self.job, self.claim, self.told)
         return self._telling
 
     @asynccontextmanager

@@ -160,7 +160,7 @@ class Process:
         while True:
             message = await self._receive()
             if isinstance(message, Journal):
-                context.told((message.job_id, message.attempted_at), partial(_same, message))
+                context.told(context.claim, partial(_same, message))
             if isinstance(message, Ended):
                 self.idle = True
                 return message

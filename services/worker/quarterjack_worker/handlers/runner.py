@@ -51,13 +51,7 @@ class Runner:
 
     def begin(self, job: Job) -> Context:
         """Give the context of a claimed job's attempt."""
-        assert job.attempted_at is not None
-        claim = Claim(
-            id=job.id,
-            attempt=job.attempt,
-            attempted_at=job.attempted_at,
-            producer=job.attempted_by[1],
-        )
+        claim = Claim(job.id, job.attempted_by[2])
         return Context(job=job, claim=claim, handlers_pool=self._pool, told=self._told)
 
     async def run(self, context: Context) -> Ack | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
+from quarterjack.model import Job
 from quarterjack.queries.claims import Claim
 from quarterjack.queries.journals import Journal
 from quarterjack_worker.handlers.failures import storable
@@ -16,8 +17,8 @@ LINES = 100
 LONGEST_LINE = 500
 LONGEST_MESSAGE = 200
 
-Told = Callable[[tuple[int, datetime], Callable[[], Journal]], None]
-"""Hears that the journal of an attempt, by the id and instant of its claim, is no longer what it was."""
+Told = Callable[[Claim, Callable[[], Journal]], None]
+"""Hears that the journal of an attempt, by its claim, is no longer what it was."""
 
 
 class Telling:
@@ -26,8 +27,9 @@ class Telling:
     It keeps the last 100 lines: a handler in a loop costs memory and writes like any other.
     """
 
-    def __init__(self, claim: Claim, told: Told) -> None:
-        self.claim = claim
+    def __init__(self, job: Job, claim: Claim, told: Told) -> None:
+        self._job = job
+        self._claim = claim
         self._told = told
         self._percent: float | None = None
         self._message: str | None = None
@@ -41,7 +43,7 @@ class Telling:
             raise ValueError(f"progress is {percent!r:.60}: give a percentage from 0 to 100")
         self._percent = float(min(max(percent, 0), 100))
         self._message = None if message is None else storable(str(message), LONGEST_MESSAGE)
-        self._told((self.claim.id, self.claim.attempted_at), self.journal)
+        self._told(self._claim, self.journal)
 
     def line(self, record: logging.LogRecord) -> None:
         """Take a line of the log."""
@@ -56,16 +58,17 @@ class Telling:
         with self._lock:
             self._lines.append(line)
             self._count += 1
-        self._told((self.claim.id, self.claim.attempted_at), self.journal)
+        self._told(self._claim, self.journal)
 
     def journal(self) -> Journal:
         """Give what was told so far."""
         with self._lock:
             lines, count = list(self._lines), self._count
+        assert self._job.attempted_at is not None
         return Journal(
-            job_id=self.claim.id,
-            attempted_at=self.claim.attempted_at,
-            attempt=self.claim.attempt,
+            job_id=self._job.id,
+            attempted_at=self._job.attempted_at,
+            attempt=self._job.attempt,
             percent=self._percent,
             message=self._message,
             lines=lines,
