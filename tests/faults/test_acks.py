@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.newest_postgres, pytest.mark.timeout(240)]
 STATEMENTS = {
     "claim": b"attempted_by = ARRAY[$4::text",
     "complete": b"state = 'completed', completed_at = ",
-    "ack": b"AS a (id, attempt, attempted_at, producer, state, error, delay, snoozed, meta)",
+    "ack": b"AS a (id, nonce, state, error, delay, snoozed, meta)",
     "commit": b"COMMIT",
 }
 GIVEN_BACK = """
