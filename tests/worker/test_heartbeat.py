@@ -5,6 +5,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from quarterjack.queries.producers import Producing
 from quarterjack_worker.heartbeat import Heartbeat
 from tests.conftest import TestDatabase
@@ -56,3 +58,24 @@ async def test_turns_are_shown_while_no_beat_is_answered(
     """Whoever stands in for a heartbeat without turns does not stand in for a database that refuses beats."""
     async with beating(database, lock="LOCK qj_producers") as turns, asyncio.timeout(5):
         await turns.readexactly(6)
+
+
+async def test_a_life_counts_before_it_can_claim(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that takes the process down may be claimed before the thread has had a turn."""
+    monkeypatch.setattr(Heartbeat, "_live", lambda _: None)
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with os.fdopen(reader, "rb", buffering=0) as turns, os.fdopen(writer, "wb"):
+        heartbeat = Heartbeat(
+            database.address,
+            "n",
+            list,
+            asked=lambda *_: None,
+            condemned=lambda: None,
+            turns=writer,
+        )
+        heartbeat.start()
+
+        assert turns.read(1) == b"."

@@ -67,6 +67,8 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
 
     def start(self) -> None:
+        """Begin; from now on the supervisor counts a life that may hold jobs."""
+        self._show_turn()
         self._thread.start()
 
     def unready(self) -> str | None:
@@ -103,9 +105,12 @@ class Heartbeat:
     async def _show_turns(self) -> None:
         """Until cancelled; it never waits for a supervisor that does not read."""
         while True:
-            with suppress(OSError):
-                os.write(self._turns, b".")
+            self._show_turn()
             await asyncio.sleep(TURN_EVERY)
+
+    def _show_turn(self) -> None:
+        with suppress(OSError):
+            os.write(self._turns, b".")
 
     async def _beat_on(self) -> None:
         connection: Connection[Record] | None = None

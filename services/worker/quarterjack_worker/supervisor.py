@@ -33,7 +33,7 @@ MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(128 * 1024)}
 
 
 def supervise(settings: Settings, arguments: Sequence[str], node: str) -> int:
-    """Keep one worker process alive until SIGTERM; an exit code. One that cannot begin is not repeated."""
+    """Keep one worker process alive until SIGTERM; an exit code. A first one that cannot begin is not repeated."""
     parent = Supervisor(settings, arguments, node)
     signal.signal(signal.SIGTERM, parent.stop)
     signal.signal(signal.SIGINT, parent.stop)
@@ -65,27 +65,27 @@ class Supervisor:
             self._child.terminate()
 
     def run(self) -> int:
-        delay = FIRST_DELAY
+        delay, ever = FIRST_DELAY, False
         while not self._stopping:
-            began, life = time.monotonic(), uuid4()
+            since, life = time.monotonic(), uuid4()
             with marks.memory() as memory:
-                code, how = self._live(life, memory)
+                code, began, how = self._live(life, memory)
                 waited = marks.waiting(memory)
-            if how is None:
-                return 0 if self._stopping else code
+            ever = ever or began
             obituary = f"the worker process of {self._node} {how}"
-            asyncio.run(settle(self._settings, life, obituary if code else None, waited))
-            if code == 0:
-                return 0
-            delay = FIRST_DELAY if time.monotonic() - began > STEADY_AFTER else delay
+            if began:
+                asyncio.run(settle(self._settings, life, obituary if code else None, waited))
+            if code == 0 or (code > 0 and not ever):
+                return 0 if self._stopping else code
+            delay = FIRST_DELAY if time.monotonic() - since > STEADY_AFTER else delay
             if not self._stopping:
                 log.error("%s; starting again in %.1f s", obituary, delay)
                 time.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
         return 0
 
-    def _live(self, life: UUID, memory: int | None) -> tuple[int, str | None]:
-        """Give the exit code and how the process ended; None for one that had not begun."""
+    def _live(self, life: UUID, memory: int | None) -> tuple[int, bool, str]:
+        """Give the exit code, whether the process had begun, and how it ended."""
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         self._child = subprocess.Popen(  # noqa: S603 - it starts itself
@@ -117,12 +117,13 @@ class Supervisor:
                 stand_in.watch(reader)
         code = self._child.wait()
         if not began:
-            return code, None
+            return code, began, f"{deaths.how(code)} before it could begin"
         if stand_in.gave_up:
-            return code, f"held its interpreter for more than {self._longest:g} s and was killed"
+            how = f"held its interpreter for more than {self._longest:g} s and was killed"
+            return code, began, how
         if code == CONDEMNED:
-            return code, "had been silent for too long and was declared dead"
-        return code, deaths.how(code)
+            return code, began, "had been silent for too long and was declared dead"
+        return code, began, deaths.how(code)
 
 
 async def settle(

@@ -1,0 +1,45 @@
+"""A worker process that dies is followed by another, whenever it dies."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TestDatabase
+from tests.processes import Service
+from tests.waiting import until
+from tests.worker.working import said, working
+
+pytestmark = pytest.mark.linux
+
+
+async def test_one_that_is_killed_before_it_can_begin_is_followed_by_another(
+    database: TestDatabase,
+) -> None:
+    async with working(database) as (_, worker):
+        await until(partial(_started, worker, 1), within=30)
+        [first] = _children(worker)
+        os.kill(first, signal.SIGKILL)
+        await until(partial(_is_followed, worker, first), within=30)
+        [second] = _children(worker)
+        os.kill(second, signal.SIGKILL)
+
+        await until(partial(said, worker, "SIGKILL before it could begin; starting again"))
+        await until(partial(_started, worker, 2), within=30)
+
+
+def _children(worker: Service) -> list[int]:
+    return [
+        int(pid)
+        for pid in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    ]
+
+
+async def _is_followed(worker: Service, pid: int) -> bool:
+    return not {pid}.issuperset(_children(worker))
+
+
+async def _started(worker: Service, times: int) -> bool:
+    return sum(" started: " in line for line in worker.lines) == times
