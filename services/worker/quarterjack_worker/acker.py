@@ -33,7 +33,7 @@ FULL = 5_000
 REMEMBERED = 10_000
 FIRST_DELAY, LONGEST_DELAY = 0.05, 0.5
 POISON = (*REFUSED, ValueError)
-ANSWER_WITHIN = 15.0
+FIRST_PATIENCE, LONGEST_PATIENCE = 3.0, 24.0
 PATIENCE = 0.25
 """For how many seconds a batch waits for what somebody holds."""
 
@@ -102,22 +102,24 @@ class Acker:
     async def flush(self) -> None:
         """Write all that waits; returns when the database has answered for each.
 
-        A batch that fails is halved, in case it is too much for the time in which it must be answered.
+        A batch that fails is halved, in case it is too much for the time in which it must be answered, and that time
+        is doubled.
         """
-        delay, size = FIRST_DELAY, BATCH
+        delay, size, patience = FIRST_DELAY, BATCH, FIRST_PATIENCE
         while self._pending:
             self._added.clear()
             batch = self._next(size)
             try:
-                await self._write(batch)
+                await self._write(batch, patience)
                 if not self.full and len(self._pending) + len(batch) >= FULL:
                     self.relieved()
-                delay, size = FIRST_DELAY, min(size * 2, BATCH)
+                delay, size, patience = FIRST_DELAY, min(size * 2, BATCH), FIRST_PATIENCE
             except LOST as error:
                 if delay == FIRST_DELAY:
                     log.warning("could not write %d outcomes: %s; trying on", len(batch), error)
                 await asyncio.sleep(delay)
                 delay, size = min(delay * 2, LONGEST_DELAY), max(size // 2, 1)
+                patience = min(patience * 2, LONGEST_PATIENCE)
 
     def _next(self, size: int) -> list[Ack]:
         """Give a batch that nobody is known to hold, or one ack that somebody does, by turns."""
@@ -126,14 +128,14 @@ class Acker:
         self._stuck_next = bool(self._stuck) and not (self._stuck_next and batch)
         return [self._pending[next(iter(self._stuck))]] if self._stuck_next else batch
 
-    async def _write(self, batch: Sequence[Ack]) -> None:
+    async def _write(self, batch: Sequence[Ack], patience: float) -> None:
         try:
-            await ask(self._pool, partial(self._settle, batch), ANSWER_WITHIN)
+            await ask(self._pool, partial(self._settle, batch), patience)
         except (*POISON, asyncpg.LockNotAvailableError) as error:
             if len(batch) > 1:
                 half = len(batch) // 2
-                await self._write(batch[:half])
-                await self._write(batch[half:])
+                await self._write(batch[:half], patience)
+                await self._write(batch[half:], patience)
             elif isinstance(error, asyncpg.LockNotAvailableError):
                 self._set_apart(batch[0].claim)
             elif batch[0].state == "discarded" and not batch[0].meta:

@@ -18,7 +18,7 @@ from quarterjack.health import stalled
 from quarterjack.queries import limited_claims
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
-from quarterjack_worker.attempts import ANSWER_WITHIN, Attempts
+from quarterjack_worker.attempts import LATE, Attempts
 from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.lost_claims import LostClaims
 from quarterjack_worker.oban_web import ObanWeb
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 GATHER = 0.005
 SILENT = 1.5
+LONGEST_PATIENCE = 24.0
+"""What a claim takes is not begun when it is answered late, so none is waited for longer than that; but those after it
+are, by and by, for whatever keeps a claim from being answered may keep its session as well."""
 
 
 class Engine:
@@ -53,6 +56,7 @@ class Engine:
         self._looked_at = self._beaten_at = -math.inf
         self._unanswered: set[str] = set()
         self._roomy, self._gathering = asyncio.Event(), False
+        self._patience = LATE / 1e9
         self.attempts = Attempts(
             pool,
             queues,
@@ -105,9 +109,9 @@ class Engine:
             try:
                 more = await self._claim()
                 self._looked_at = time.monotonic()
-                reachable = True
+                reachable, self._patience = True, LATE / 1e9
             except LOST as error:
-                more = False
+                more, self._patience = False, min(self._patience * 2, LONGEST_PATIENCE)
                 self._queues.rung(None)
                 self.lost_claims.cut_off()
                 if reachable:
@@ -145,7 +149,7 @@ class Engine:
             self._queues[want.queue].hungry = False
         try:
             claim = partial(limited_claims.claim, wants=wants, node=self._node, nonce=nonce)
-            claimed = await ask(self._pool, claim, ANSWER_WITHIN)
+            claimed = await ask(self._pool, claim, self._patience)
         finally:
             self._unanswered.discard(nonce)
         self.attempts.take(claimed.jobs, asked_at=asked_at)

@@ -1,0 +1,72 @@
+"""A question that the database never answers, on a connection that stays open, is soon asked on another one."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import quarterjack
+from quarterjack.database import Connection
+from quarterjack.queries import acks, limited_claims
+from tests.conftest import TestDatabase
+from tests.waiting import until
+from tests.worker.holding import Holding, are, completed, ran
+from tests.worker.test_engine import engine_of
+
+SILENCE = "SELECT pg_sleep(600)"
+
+
+async def test_a_claim_is_not_waited_for_longer_than_what_it_takes_may_begin(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quarterjack_worker.engine.LATE", 200_000_000)
+    ran.clear()
+    asked: list[int] = []
+    claim = limited_claims.claim
+
+    async def first_in_vain(db: Connection, **options: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 1:
+            await db.execute(SILENCE)
+        return await claim(db, **options)
+
+    monkeypatch.setattr(limited_claims, "claim", first_in_vain)
+    await quarterjack.enqueue(database.pool, "noted", {"n": 1})
+    with ThreadPoolExecutor(1) as threads:
+        claiming = asyncio.create_task(
+            (await engine_of(database, threads)).claim_all(asyncio.Event())
+        )
+        await until(_one_ran)
+        claiming.cancel()
+
+
+async def test_an_outcome_is_written_though_those_before_it_get_no_answer(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quarterjack_worker.acker.FIRST_PATIENCE", 0.2)
+    asked: list[int] = []
+    complete = acks.complete
+
+    async def first_without_answer(db: Connection, *args: Any, **options: Any) -> Any:
+        done = await complete(db, *args, **options)
+        asked.append(1)
+        if len(asked) == 1:
+            await db.execute(SILENCE)
+        return done
+
+    monkeypatch.setattr(acks, "complete", first_without_answer)
+    jobs = await holding.claim(2)
+    holding.acker.add(completed(holding, jobs[0]))
+    writing = asyncio.create_task(holding.acker.run())
+    try:
+        await until(lambda: are(holding, {"completed": 1, "executing": 1}))
+        holding.acker.add(completed(holding, jobs[1]))
+        await until(lambda: are(holding, {"completed": 2}))
+    finally:
+        writing.cancel()
+    assert holding.acker.fenced == 0
+
+
+async def _one_ran() -> bool:
+    return len(ran) == 1
