@@ -12,7 +12,7 @@ from quarterjack.database import Pool
 from quarterjack.queries import jobs
 from quarterjack_worker import Context, Discard, Snooze, job, middleware, new_job
 from quarterjack_worker.handlers.middleware import MIDDLEWARE, Next
-from quarterjack_worker.testing import drain, perform
+from quarterjack_worker.testing import drain, perform, perform_job
 from tests.conftest import TestDatabase
 from tests.flows import states
 from tests.processes import cluster
@@ -45,10 +45,18 @@ def total_in_thread(args: dict[str, Any], context: Context) -> object:
     return sum(parent.result for parent in context.parents())
 
 
-@job("total_in_process", process=True, max_attempts=1)
+@job("total_in_process", recorded=True, process=True)
 def total_in_process(args: dict[str, Any], context: Context) -> object:
-    """Try to."""
-    return list(context.parents())
+    """Add up what the parents gave."""
+    return sum(parent.result for parent in context.parents())
+
+
+@job("total_on_a_loop_in_process", recorded=True, process=True)
+async def total_on_a_loop_in_process(args: dict[str, Any], context: Context) -> object:
+    """Add up what the parents gave, and what two threads ask for at the same time."""
+    asked = [asyncio.to_thread(lambda: list(context.parents())) for _ in range(2)]
+    pages = await asyncio.gather(*asked)
+    return sum([p.result async for p in context.parents()]) + sum(map(len, pages))
 
 
 @job("tell_parents", recorded=True)
@@ -113,10 +121,26 @@ async def test_a_callback_learns_of_all_in_pages(quarterjack_pool: Pool) -> None
     assert await result(quarterjack_pool, batch.callback) == sum(n**2 for n in range(1_100))
 
 
-async def test_a_process_has_no_parents_to_ask_for(quarterjack_pool: Pool) -> None:
-    done = await perform(quarterjack_pool, "total_in_process")
+async def test_a_process_asks_for_its_parents_page_by_page(quarterjack_pool: Pool) -> None:
+    parts = [new_job(square, Part(n)) for n in range(501)]
+    batch = await enqueue_batch(quarterjack_pool, parts, new_job(total_in_process))
+    parts = [new_job(square, Part(n)) for n in range(3)]
+    other = await enqueue_batch(quarterjack_pool, parts, new_job(total_on_a_loop_in_process))
 
-    assert "RuntimeError: a handler in a process has no pool" in done.errors[0]["error"]
+    await drain(quarterjack_pool)
+
+    assert await result(quarterjack_pool, batch.callback) == sum(n**2 for n in range(501))
+    assert await result(quarterjack_pool, other.callback) == 5 + 2 * 3
+
+
+async def test_a_process_hears_why_its_parents_cannot_be_read(quarterjack_pool: Pool) -> None:
+    await quarterjack_pool.execute("ALTER TABLE qj_edges RENAME TO elsewhere")
+    id = (await quarterjack.enqueue(quarterjack_pool, "total_in_process", max_attempts=1)).id
+    assert id is not None
+
+    done = await perform_job(quarterjack_pool, id)
+
+    assert "the parents could not be read: UndefinedTableError" in done.errors[0]["error"]
 
 
 async def test_a_handler_on_the_loop_cannot_wait_for_it(quarterjack_pool: Pool) -> None:

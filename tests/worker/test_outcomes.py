@@ -39,7 +39,7 @@ async def test_each_outcome_is_written(database: TestDatabase) -> None:
     assert "ValueError: a NUL" in jobs["fail"]["error"]
     assert "Outside: past everything" in jobs["outside"]["error"]
     assert "StopIteration" in jobs["exhausted_iterator"]["error"]
-    assert "make the handler async def" in jobs["forgotten_await"]["error"]
+    assert "did not await it" in jobs["forgotten_await"]["error"]
     assert "RuntimeError: not a word" in jobs["discard_unsaid"]["error"]
     assert "0 to 36500 days" in jobs["snooze_for_ever"]["error"]
     assert "did not await it" in jobs["forgotten_await_on_the_loop"]["error"]

@@ -12,11 +12,20 @@ from quarterjack_worker.handlers.job_types import JobType, problems
 
 
 def call(type: JobType, context: Context) -> object:
-    """Call a `def`; Failed if the args do not fit or it gives something to await."""
+    """Call a `def`; Failed if the args do not fit."""
     result = type.handler(*arguments(type, context))
-    if inspect.isawaitable(result):
-        raise Failed("TypeError: it returned something to await: make the handler async def")
+    check_ran(result)
     return result
+
+
+def check_ran(result: object) -> None:
+    """Raise Failed if what a handler returned has yet to run, as where a decorator hides what the handler is."""
+    if result is None:
+        return
+    if inspect.isawaitable(result):
+        raise Failed("TypeError: it returned something to await, and did not await it")
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise Failed("TypeError: it returned a generator, of which nothing has run")
 
 
 def arguments(type: JobType, context: Context) -> tuple[Any, ...]:

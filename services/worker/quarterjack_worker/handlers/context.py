@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic_core import to_jsonable_python
@@ -20,7 +21,7 @@ from quarterjack.new_job import NewJob, weigh
 from quarterjack.queries import acks
 from quarterjack.queries.claims import Claim
 from quarterjack_worker.handlers.failures import storable
-from quarterjack_worker.handlers.parents import Parents
+from quarterjack_worker.handlers.parents import Parents, Read, read_page
 from quarterjack_worker.handlers.registry import new_job
 from quarterjack_worker.handlers.telling import Telling, Told
 from quarterjack_worker.marks import Marks
@@ -49,6 +50,7 @@ class Context:
     claim: Claim
     handlers_pool: "Pool | None"
     told: Told
+    ask: Read | None = None
     asked_at: int = 0
     marks: Marks | None = None
     deadline: datetime | None = None
@@ -75,7 +77,7 @@ class Context:
         """Connections to the database of the jobs. A handler in a process has none, RuntimeError."""
         if self.handlers_pool is None:
             raise RuntimeError(
-                "a handler in a process has no pool: connect there, or make it async def"
+                "a handler in a process has no pool: connect there, or leave process out"
             )
         return self.handlers_pool
 
@@ -149,10 +151,11 @@ class Context:
     def parents(self) -> Parents:
         """Give what this job waited for: `async for parent in context.parents()`, in a thread `for`.
 
-        They come by their ids, and are read in pages, so that there may be any number. A handler in a process cannot
-        ask, RuntimeError.
+        They come by their ids, and are read in pages, so that there may be any number.
         """
-        return Parents(self.job.id, self.pool, self.run)
+        if self.ask is not None:
+            return Parents(self.ask, asyncio.run)
+        return Parents(partial(read_page, self.pool, self.job.id), self.run)
 
     def record(self, result: object) -> None:
         """Keep a result with the job. One that cannot be kept is a warning: the work is done."""

@@ -13,9 +13,17 @@ class Failed(Exception):
 
 def describe(error: BaseException) -> str:
     """Give "Type: message" and the traceback; an exception that cannot describe itself is no obstacle."""
+    said = name(error)
     try:
-        lines = traceback.format_exception(error)
-        return f"{type(error).__name__}: {error}\n\n{''.join(lines)}"
+        return f"{said}\n\n{''.join(traceback.format_exception(error))}"
+    except BaseException:
+        return said
+
+
+def name(error: BaseException) -> str:
+    """Give "Type: message", of whatever kind the message is."""
+    try:
+        return f"{type(error).__name__}: {error}"
     except BaseException:
         return f"{type(error).__name__}: (its message could not be read)"
 

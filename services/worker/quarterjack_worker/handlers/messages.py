@@ -44,6 +44,23 @@ class Stop:
     """To the process: the job should stop."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """From the process: give the next of what the job waited for, beyond this id."""
+
+    number: int
+    beyond: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """To the process: what it asked for by this number, or why it is not to be had."""
+
+    number: int
+    parents: list[dict[str, Any]] = field(default_factory=list)
+    error: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """From the process: the job returned `outcome`, or failed with `error`; its context's notes and children."""

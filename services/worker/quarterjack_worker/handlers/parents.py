@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from quarterjack.database import Pool
 from quarterjack.queries import flows
 
 PAGE = 500
+
+Read: TypeAlias = Callable[[int], Coroutine[Any, Any, list[dict[str, Any]]]]
+"""Gives the page of parents beyond an id; an empty one is the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +33,10 @@ class Parents:
 
     def __init__(
         self,
-        child: int,
-        pool: Pool,
+        read: Read,
         run: Callable[[Coroutine[Any, Any, list[Parent]]], list[Parent]],
     ) -> None:
-        self._read = partial(flows.parents_of, pool, child, limit=PAGE)
+        self._read = read
         self._run = run
 
     async def __aiter__(self) -> AsyncIterator[Parent]:
@@ -52,4 +53,9 @@ class Parents:
             last = page[-1].id
 
     async def _page(self, last: int) -> list[Parent]:
-        return [Parent(**row) for row in await self._read(beyond=last)]
+        return [Parent(**row) for row in await self._read(last)]
+
+
+async def read_page(pool: Pool, child: int, beyond: int) -> list[dict[str, Any]]:
+    """Give the first parents of a job beyond an id."""
+    return await flows.parents_of(pool, child, beyond=beyond, limit=PAGE)

@@ -7,6 +7,7 @@ attempt ever meets what another left behind. A process that dies takes its own a
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -17,9 +18,20 @@ from typing import Any
 from quarterjack.queries.journals import Journal
 from quarterjack_worker import deaths
 from quarterjack_worker.handlers.context import Context
-from quarterjack_worker.handlers.failures import Failed
+from quarterjack_worker.handlers.failures import Failed, name
 from quarterjack_worker.handlers.job_types import JobType
-from quarterjack_worker.handlers.messages import Begin, Ended, Import, Ready, Stop, pack, read
+from quarterjack_worker.handlers.messages import (
+    Answer,
+    Ask,
+    Begin,
+    Ended,
+    Import,
+    Ready,
+    Stop,
+    pack,
+    read,
+)
+from quarterjack_worker.handlers.parents import read_page
 
 log = logging.getLogger(__name__)
 
@@ -137,12 +149,14 @@ class Process:
         return ended.outcome
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, with whatever its handler has started."""
         if self._next is not None:
             self._next.cancel()
         self._writer.close()
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
         """End it at once, and wait until it is gone."""
@@ -161,6 +175,8 @@ class Process:
             message = await self._receive()
             if isinstance(message, Journal):
                 context.told(context.claim, partial(_same, message))
+            if isinstance(message, Ask):
+                await self._send(await _answer(context, message))
             if isinstance(message, Ended):
                 self.idle = True
                 return message
@@ -184,6 +200,14 @@ class Process:
         except TimeoutError:
             self.kill()
             return "stopped answering"
+
+
+async def _answer(context: Context, asked: Ask) -> Answer:
+    try:
+        parents = await read_page(context.pool, context.job.id, asked.beyond)
+    except Exception as error:  # the database's, which its handler hears as one in a thread would
+        return Answer(number=asked.number, error=name(error))
+    return Answer(number=asked.number, parents=parents)
 
 
 def _same(journal: Journal) -> Journal:

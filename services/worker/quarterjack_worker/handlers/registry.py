@@ -46,7 +46,7 @@ def job(
 
     The function stays callable as it is. Its docstring is the description; the annotation of its first
     parameter is the type of the args, unless that is Context; `redacted` names args that no page may show.
-    `process` runs a `def` in a process of its own, for what computes or may crash; `recorded` keeps what the
+    `process` runs it in a process of its own, for what computes or may crash; `recorded` keeps what the
     function returns in the job's meta, as `result`. Raises JobTypeInvalid.
     """
 
@@ -141,10 +141,6 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
     except ValueError as error:
         raise JobTypeInvalid(f"{where}: {error}") from error
     _check(where, **options)
-    if options["process"] and inspect.iscoroutinefunction(handler):
-        raise JobTypeInvalid(
-            f"{where}: a process runs no event loop; make it def, or leave process out"
-        )
     takes, args = taken_by(where, handler)
     return JobType(
         name=name,

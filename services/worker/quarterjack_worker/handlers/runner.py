@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import inspect
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,7 @@ from quarterjack.model import Job
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Claim
 from quarterjack_worker.handlers.backoff import seconds_until_retry
-from quarterjack_worker.handlers.calling import arguments, call
+from quarterjack_worker.handlers.calling import arguments, call, check_ran
 from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.failures import Failed, describe, storable
 from quarterjack_worker.handlers.job_types import JobType
@@ -102,8 +101,7 @@ class Runner:
             result = await self._within(longest, context, partial(self._here, type, context))
         else:
             result = await self._here(type, context)
-        if result is not None and inspect.isawaitable(result):
-            raise Failed("TypeError: it returned something to await, and did not await it")
+        check_ran(result)
         if type.recorded and result is not None and not isinstance(result, Outcome):
             context.record(result)
         return result

@@ -1,0 +1,132 @@
+"""What a job in a process may be and do: `async def`, copies of the process, programs that it starts."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+import quarterjack
+from quarterjack.database import Pool
+from quarterjack.model import JobState
+from quarterjack.queries import jobs
+from quarterjack.testing import enqueued
+from quarterjack_worker.testing import drain, perform
+from tests.conftest import TestDatabase
+from tests.process_handlers import Marked, await_anything
+from tests.waiting import until
+from tests.worker.test_processes import gone, marked, process_of, read
+from tests.worker.working import ended, working
+
+pytestmark = pytest.mark.newest_postgres
+
+
+async def stopped(mark: Path) -> bool:
+    """Say whether a handler has heard that it was cancelled."""
+    return mark.with_suffix(".stopped").name in os.listdir(mark.parent)
+
+
+async def test_an_async_def_runs_in_a_process(quarterjack_pool: Pool) -> None:
+    done = await perform(quarterjack_pool, await_anything, {"n": 3})
+
+    told = await quarterjack_pool.fetchrow("SELECT percent, message FROM qj_journals")
+    [child] = await enqueued(quarterjack_pool)
+    assert (done.state, done.meta["result"]) == ("completed", {"n": 3})
+    assert told is not None
+    assert tuple(told) == (50, "half")
+    assert (child.worker, child.args) == ("count", {"n": 3})
+
+
+async def test_args_that_do_not_fit_an_async_def_in_a_process_fail_it(
+    quarterjack_pool: Pool,
+) -> None:
+    done = await perform(quarterjack_pool, await_anything, {"n": "many"})
+
+    assert done.errors[0]["error"].startswith("ArgsInvalid: n: Input should be a valid integer")
+
+
+async def test_leaving_the_loop_of_a_process_ends_the_attempt(quarterjack_pool: Pool) -> None:
+    done = await perform(quarterjack_pool, "leave_a_loop")
+
+    assert (done.state, done.attempt) == ("discarded", 1)
+    assert "SystemExit: 3" in done.errors[0]["error"]
+
+
+async def test_a_timeout_interrupts_an_async_def_or_kills_its_process(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    async with working(database):
+        await quarterjack.enqueue_many(
+            database.pool,
+            [
+                marked("await_too_long_in_process", tmp_path / "heeds"),
+                marked("spin_on_a_loop", tmp_path / "spins"),
+            ],
+        )
+        failed = await ended(database)
+        await until(lambda: gone(read(tmp_path / "spins")))
+        await quarterjack.enqueue_many(database.pool, [marked("compute", tmp_path / "after")])
+        reused = await process_of(tmp_path / "after")
+
+    assert [job["state"] for job in failed] == ["retryable"] * 2
+    assert all("it ran longer than 0:00:00.500000" in job["error"] for job in failed)
+    assert await stopped(tmp_path / "heeds")
+    assert reused == read(tmp_path / "heeds")
+
+
+async def test_cancelling_interrupts_an_async_def_in_its_process(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    async with working(database):
+        await quarterjack.enqueue_many(
+            database.pool, [marked("await_in_process", tmp_path / "job")]
+        )
+        await process_of(tmp_path / "job")
+
+        id = await database.pool.fetchval("SELECT id FROM oban_jobs")
+        await jobs.stop(database.pool, [id])
+        [job] = await ended(database)
+
+        await until(lambda: stopped(tmp_path / "job"))
+    assert (job["state"], job["failures"]) == ("cancelled", 0)
+
+
+async def test_a_copy_of_a_process_speaks_for_no_job(
+    quarterjack_pool: Pool, tmp_path: Path
+) -> None:
+    for name in ("copy_itself", "crash"):
+        await quarterjack.enqueue_many(quarterjack_pool, [marked(name, tmp_path / name)])
+
+    copied, crashed = await drain(quarterjack_pool)
+
+    assert (copied.state, crashed.state) == (JobState.COMPLETED, JobState.RETRYABLE)
+
+
+async def test_a_process_that_dies_is_noticed_though_a_copy_of_it_lives(
+    quarterjack_pool: Pool, tmp_path: Path
+) -> None:
+    mark = tmp_path / "copy"
+    async with asyncio.timeout(30):
+        died = await perform(quarterjack_pool, "leave_a_copy", Marked(mark))
+
+    os.kill(read(mark), signal.SIGKILL)
+    assert "ProcessDied: the process that ran it was killed by SIGKILL" in died.errors[0]["error"]
+
+
+async def test_a_copy_that_a_handler_makes_can_be_ended(quarterjack_pool: Pool) -> None:
+    async with asyncio.timeout(30):
+        done = await perform(quarterjack_pool, "end_a_copy")
+
+    assert done.meta["result"] == -signal.SIGTERM
+
+
+async def test_what_a_handler_has_started_is_killed_with_its_process(
+    quarterjack_pool: Pool, tmp_path: Path
+) -> None:
+    mark = tmp_path / "program"
+
+    done = await perform(quarterjack_pool, "start_and_spin", Marked(mark))
+
+    assert "it ran longer than" in done.errors[0]["error"]
+    await until(lambda: gone(read(mark)))
