@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -144,3 +145,20 @@ async def last_words(args: Numbered, context: Context) -> None:
         await until_released(args, context)
     finally:
         log.warning("the last words")
+
+
+@job("give_up_quietly")
+async def give_up_quietly(args: Numbered, context: Context) -> None:
+    """Return when the worker goes down, as if the work were done."""
+    log.warning("working quietly")
+    with suppress(asyncio.CancelledError):
+        await until_released(args, context)
+
+
+@job("never_give_up")
+async def never_give_up() -> None:
+    """Heed no cancellation."""
+    log.warning("never giving up")
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.05)

@@ -67,20 +67,19 @@ def _work(chosen: settings.Settings, life: UUID, turns: int, marks: int | None) 
 def _run(service: Coroutine[Any, Any, int]) -> int:
     """Run on a new event loop, through a `SystemExit` in a task that a handler made.
 
-    Asyncio hands such an exception to whoever runs the loop and lets the loop go on.
+    Asyncio hands such an exception to whoever runs the loop and lets the loop go on. The loop is not closed, which
+    would wait for every task that does not heed its cancellation.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
-        loop = runner.get_loop()
-        task = loop.create_task(service)
-        while True:
-            try:
-                return loop.run_until_complete(task)
-            except (SystemExit, KeyboardInterrupt) as error:
-                if task.done():
-                    raise
-                log.error(
-                    "a task of a handler tried to end the process by %s", type(error).__name__
-                )
+    loop: asyncio.AbstractEventLoop = (uvloop or asyncio).new_event_loop()
+    asyncio.set_event_loop(loop)
+    task = loop.create_task(service)
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                raise
+            log.error("a task of a handler tried to end the process by %s", type(error).__name__)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from quarterjack.queries.claims import Claim
 from quarterjack_worker.handlers.backoff import seconds_until_retry
 from quarterjack_worker.handlers.calling import arguments, call, check_ran
 from quarterjack_worker.handlers.context import Context
-from quarterjack_worker.handlers.failures import Failed, describe, storable
+from quarterjack_worker.handlers.failures import Failed, describe, name, storable
 from quarterjack_worker.handlers.job_types import JobType
 from quarterjack_worker.handlers.middleware import Middleware, Next, wrapped
 from quarterjack_worker.handlers.outcomes import Cancel, Outcome, Snooze
@@ -64,6 +64,8 @@ class Runner:
                 raise asyncio.CancelledError
             result = await self._call(context)
             if not context.completed:
+                if context.cancelled() and not isinstance(result, Outcome):
+                    raise asyncio.CancelledError  # a handler that caught it has done what it could, not its work
                 return _ended(context, result)
             if isinstance(result, Outcome):
                 context.warn(
@@ -74,7 +76,7 @@ class Runner:
             if not context.completed:
                 return self._stopped(context, error)
             if not isinstance(error, asyncio.CancelledError):
-                said = describe(error).partition("\n")[0]
+                said = (str if isinstance(error, Failed) else name)(error).partition("\n")[0]
                 context.warn(
                     f"it is completed, by its transaction(), but failed after that: {said}"
                 )
@@ -149,12 +151,17 @@ async def _timed(context: Context, attempt: Next, longest: timedelta) -> object:
     context.deadline = datetime.now(UTC) + longest
     try:
         async with asyncio.timeout(longest.total_seconds()) as limit:
-            return await attempt()
+            result = await attempt()
     except TimeoutError as error:
         if not limit.expired():
             raise
         context.cancel()
         raise Failed(f"TimeoutError: it ran longer than {longest}") from error
+    if limit.expired() and not isinstance(result, Outcome):
+        raise Failed(
+            f"TimeoutError: it ran longer than {longest}, and returned when it was cancelled"
+        )
+    return result
 
 
 def _caught(type: JobType, context: Context) -> tuple[object, BaseException | None]:
