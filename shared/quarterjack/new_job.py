@@ -1,5 +1,6 @@
 """A job to be: what is checked when it is made, and the row that it becomes."""
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,10 +97,15 @@ def row_of(job: NewJob) -> dict[str, Any]:
     return row
 
 
-def weigh(job: NewJob) -> int:
-    """Give about how many bytes a job sends to the database; JobInvalid if it cannot be stored."""
-    row = row_of(job)
-    return len(row["args"]) + len(row["meta"]) + ROW
+def fix(job: NewJob) -> int:
+    """Let no change of what a job was made from reach it any more; about how many bytes it sends to the database.
+
+    JobInvalid if it cannot be stored.
+    """
+    row_of(job)
+    args, meta = encode_object("args", job.args), encode_object("meta", job.meta)
+    job.args, job.meta, job.tags = json.loads(args), json.loads(meta), tuple(job.tags)
+    return len(args) + len(meta) + ROW
 
 
 def _normal_tags(tags: Sequence[str]) -> list[str]:

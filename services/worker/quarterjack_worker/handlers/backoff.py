@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from quarterjack.model import Job
+from quarterjack_worker.handlers.failures import name
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ def seconds_until_retry(backoff: Backoff | None, job: Job) -> float:
     if backoff is not None:
         try:
             wait = _checked(_look_up(backoff, job.attempt)).total_seconds()
-        except Exception as error:
-            log.warning("the backoff of %s failed: %s; using the default", job.worker, error)
+        except BaseException as error:  # it may not keep the job from its outcome
+            log.warning("the backoff of %s failed: %s; using the default", job.worker, name(error))
     return wait * (1 + random.uniform(0, JITTER))  # noqa: S311 - it spreads load, it guards nothing
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from pydantic_core import to_jsonable_python
+from pydantic_core import from_json, to_json
 
 from quarterjack.client import enqueue_many
 from quarterjack.database import Connection, Pool
 from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid, QuarterjackError
 from quarterjack.model import Job
-from quarterjack.new_job import NewJob, weigh
+from quarterjack.new_job import NewJob, fix
 from quarterjack.queries import acks
 from quarterjack.queries.claims import Claim
 from quarterjack_worker.handlers.failures import storable
@@ -63,6 +63,7 @@ class Context:
     loop: asyncio.AbstractEventLoop | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     children: list[NewJob] = field(default_factory=list)
+    _completing: bool = field(default=False, init=False)
     _weight: int = field(default=0, init=False)
     _telling: Telling | None = field(default=None, init=False)
     _awaited: set[Future[Any]] = field(default_factory=set, init=False)
@@ -108,8 +109,9 @@ class Context:
 
     def warn(self, text: str) -> None:
         """Say something that an admin should see, in the log and with the job; the last one is kept."""
+        text = storable(str(text), LONGEST_WARNING)
         log.warning("job %s: %s", self.job.id, text, extra={"job_id": self.job.id})
-        self.notes["warning"] = storable(str(text), LONGEST_WARNING)
+        self.notes["warning"] = text
 
     def enqueue(self, job: str | Callable[..., Any], args: object = None, **options: Any) -> None:
         """Enqueue a job, as `new_job` makes it, when this one completes: both are written or neither is.
@@ -122,7 +124,7 @@ class Context:
                 f"job {self.job.id} is completed already: enqueue before transaction() ends"
             )
         child = new_job(job, args, **options)
-        self._weight += weigh(child)
+        self._weight += fix(child)
         if self._weight > HEAVIEST:
             raise JobInvalid(
                 f"job {self.job.id} enqueues more than {HEAVIEST // 1_000_000} MB: leave the rest to a job of its own"
@@ -163,10 +165,13 @@ class Context:
             self.warn("its result was not recorded: give it to transaction(result=…)")
             return
         try:
-            plain = to_jsonable_python(result)
-            size = len(encode_object("its result", {"result": plain}))
-            if size > LARGEST_RESULT:
-                raise JobInvalid(f"its result has {size} bytes of JSON: at most {LARGEST_RESULT}")
+            if isinstance(result, Iterator):
+                raise JobInvalid("it is an iterator, which may have no end: return a list")
+            text = to_json(result, inf_nan_mode="constants")
+            if len(text) > LARGEST_RESULT:
+                raise JobInvalid(f"it has {len(text)} bytes of JSON: at most {LARGEST_RESULT}")
+            plain = from_json(text)
+            encode_object("it", {"result": plain})
             self.notes["result"] = plain
         except Exception as error:  # whatever its own code raises when it is read
             self.warn(f"the result was not recorded: {error}")
@@ -188,17 +193,27 @@ class Context:
         So does what was enqueued, and `result`, which is recorded.
 
         Use it last. If the job was taken from this worker meanwhile, or the block raises, nothing is
-        written. Only for `async def` handlers.
+        written. Only for `async def` handlers, and RuntimeError within another or after it: a job completes once.
         """
-        async with self.pool.acquire() as connection, connection.transaction():
-            yield connection
-            if result is not None:
-                self.record(result)
-            done = acks.Ack(claim=self.claim, state="completed", meta=self.notes)
-            if not await acks.ack(connection, [done]):
-                raise ClaimLost(f"job {self.job.id} was taken from this worker; it runs elsewhere")
-            await enqueue_many(connection, self.children)
-        self.completed = True
+        if self._completing or self.completed:
+            raise RuntimeError(
+                f"job {self.job.id} has a transaction() already, which completes it: use its connection"
+            )
+        self._completing = True
+        try:
+            async with self.pool.acquire() as connection, connection.transaction():
+                yield connection
+                if result is not None:
+                    self.record(result)
+                done = acks.Ack(claim=self.claim, state="completed", meta=self.notes)
+                if not await acks.ack(connection, [done]):
+                    raise ClaimLost(
+                        f"job {self.job.id} was taken from this worker; it runs elsewhere"
+                    )
+                await enqueue_many(connection, self.children)
+            self.completed = True
+        finally:
+            self._completing = False
 
 
 def _on_a_loop() -> bool:

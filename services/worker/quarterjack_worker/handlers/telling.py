@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from quarterjack.model import Job
 from quarterjack.queries.claims import Claim
 from quarterjack.queries.journals import Journal
-from quarterjack_worker.handlers.failures import storable
+from quarterjack_worker.handlers.failures import name, storable
 
 LINES = 100
 LONGEST_LINE = 500
+LONGEST_LEVEL = 20
 LONGEST_MESSAGE = 200
 
 Told = Callable[[Claim, Callable[[], Journal]], None]
@@ -39,7 +40,7 @@ class Telling:
 
     def progress(self, percent: float, message: str | None) -> None:
         """Take how far the attempt is; ValueError for what is no number."""
-        if not isinstance(percent, int | float) or not math.isfinite(percent):
+        if not isinstance(percent, int | float) or not -math.inf < percent < math.inf:
             raise ValueError(f"progress is {percent!r:.60}: give a percentage from 0 to 100")
         self._percent = float(min(max(percent, 0), 100))
         self._message = None if message is None else storable(str(message), LONGEST_MESSAGE)
@@ -49,10 +50,10 @@ class Telling:
         """Take a line of the log."""
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
-            text = f"{text}: {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+            text = f"{text}: {name(record.exc_info[1])}"
         line = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            "level": record.levelname.lower(),
+            "level": storable(str(record.levelname).lower(), LONGEST_LEVEL),
             "text": storable(text, LONGEST_LINE),
         }
         with self._lock:
