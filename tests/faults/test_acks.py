@@ -17,7 +17,7 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.newest_postgres, pytest.mark.timeout(240)]
 STATEMENTS = {
-    "claim": b"attempted_by = ARRAY[$4::text",
+    "claim": b"ARRAY[$4::text, w.producer::text, $5::text]",
     "complete": b"state = 'completed', completed_at = ",
     "ack": b"AS a (id, nonce, state, error, delay, snoozed, meta)",
     "commit": b"COMMIT",

@@ -51,7 +51,7 @@ async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -
     records = await db.fetch(
         """
         WITH want AS MATERIALIZED (
-          SELECT w.queue, w.producer, w.demand
+          SELECT w.queue, w.demand, ARRAY[$4::text, w.producer::text, $5::text] AS holder
           FROM unnest($1::text[], $2::uuid[], $3::integer[]) AS w (queue, producer, demand)
           JOIN qj_producers AS p ON p.uuid = w.producer AND p.state = 'running'
         ),
@@ -76,7 +76,7 @@ async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -
           state = 'executing',
           attempt = j.attempt + 1,
           attempted_at = (SELECT at FROM instant),
-          attempted_by = ARRAY[$4::text, w.producer::text, $5::text]
+          attempted_by = w.holder
         FROM want AS w
         WHERE j.id = ANY (ARRAY(SELECT id FROM pick)) AND j.queue = w.queue
         RETURNING
