@@ -39,20 +39,35 @@ COLUMNS = {
     "cancelled_at": "timestamp(6) without time zone",
 }
 CHECKS = {
-    "attempt_range",
-    "positive_max_attempts",
-    "queue_length",
-    "worker_length",
-    "non_negative_priority",
+    "attempt_range": "CHECK (((attempt >= 0) AND (attempt <= max_attempts)))",
+    "positive_max_attempts": "CHECK ((max_attempts > 0))",
+    "queue_length": "CHECK (((char_length(queue) > 0) AND (char_length(queue) < 128)))",
+    "worker_length": "CHECK (((char_length(worker) > 0) AND (char_length(worker) < 128)))",
+    "non_negative_priority": "CHECK ((priority >= 0)) NOT VALID",
 }
 INDEXES = {
-    "oban_jobs_pkey",
-    "oban_jobs_state_queue_priority_scheduled_at_id_index",
-    "oban_jobs_args_index",
-    "oban_jobs_meta_index",
-    "oban_jobs_state_cancelled_at_index",
-    "oban_jobs_state_discarded_at_index",
+    "oban_jobs_pkey": "btree (id)",
+    "oban_jobs_state_queue_priority_scheduled_at_id_index": "btree (state, queue, priority, scheduled_at, id)",
+    "oban_jobs_args_index": "gin (args)",
+    "oban_jobs_meta_index": "gin (meta)",
+    "oban_jobs_state_cancelled_at_index": "btree (state, cancelled_at)",
+    "oban_jobs_state_discarded_at_index": "btree (state, discarded_at)",
 }
+PEERS = {
+    "name": "text NOT NULL",
+    "node": "text NOT NULL",
+    "started_at": "timestamp without time zone NOT NULL",
+    "expires_at": "timestamp without time zone NOT NULL",
+}
+DEFINITIONS = """
+SELECT attname, concat_ws(
+  ' ', format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN 'NOT NULL' END,
+  pg_get_expr(adbin, adrelid)
+) AS definition
+FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE attrelid = to_regclass($1) AND attnum > 0
+ORDER BY attnum
+"""
 STATES = ["available", "suspended", "scheduled", "executing", "retryable", "completed"]
 PRO_TABLES = {"oban_crons", "oban_workflows", "oban_queues"}
 CANCEL = """
@@ -71,37 +86,38 @@ LIMIT 1
 
 
 async def test_our_install_is_obans_version_14(database: TestDatabase) -> None:
-    columns = await database.pool.fetch(
-        """
-        SELECT attname, concat_ws(
-          ' ', format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN 'NOT NULL' END,
-          pg_get_expr(adbin, adrelid)
-        ) AS definition
-        FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-        WHERE attrelid = 'oban_jobs'::regclass AND attnum > 0
-        ORDER BY attnum
-        """
-    )
+    columns = await database.pool.fetch(DEFINITIONS, "oban_jobs")
+    peers = await database.pool.fetch(DEFINITIONS, "oban_peers")
     checks = await database.pool.fetch(
-        "SELECT conname FROM pg_constraint WHERE conrelid = 'oban_jobs'::regclass AND contype = 'c'"
+        """
+        SELECT conname, pg_get_constraintdef(oid)
+        FROM pg_constraint
+        WHERE conrelid = 'oban_jobs'::regclass AND contype = 'c'
+        """
     )
     indexes = await database.pool.fetch(
-        "SELECT indexname FROM pg_indexes WHERE tablename = 'oban_jobs'"
+        """
+        SELECT indexname, split_part(indexdef, ' USING ', 2)
+        FROM pg_indexes
+        WHERE tablename = 'oban_jobs'
+        """
     )
     row = await database.row(
         """
         SELECT
           obj_description('oban_jobs'::regclass) AS version,
           enum_range(NULL::oban_job_state)::text[] AS states,
-          ARRAY(SELECT tablename::text FROM pg_tables WHERE tablename LIKE 'oban\\_%') AS tables
+          ARRAY(SELECT tablename::text FROM pg_tables WHERE tablename LIKE 'oban\\_%') AS tables,
+          (SELECT relpersistence::text FROM pg_class WHERE oid = to_regclass('oban_peers')) AS logged
         """
     )
 
     assert [(each["attname"], each["definition"]) for each in columns] == list(COLUMNS.items())
-    assert {each["conname"] for each in checks} == CHECKS
-    names = {each["indexname"] for each in indexes}
-    assert {name for name in names if name.startswith("oban")} == INDEXES
-    assert all(name.startswith(("oban", "qj_")) for name in names)
+    assert [(each["attname"], each["definition"]) for each in peers] == list(PEERS.items())
+    assert dict(map(tuple, checks)) == CHECKS
+    found = dict(map(tuple, indexes))
+    assert {name: found[name] for name in found if not name.startswith("qj_")} == INDEXES
+    assert row["logged"] == "u"
     assert (row["version"], row["states"]) == ("14", [*STATES, "discarded", "cancelled"])
     assert not set(row["tables"]) & PRO_TABLES
 
