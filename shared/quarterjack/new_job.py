@@ -82,7 +82,7 @@ def row_of(job: NewJob) -> dict[str, Any]:
         "scheduled_at": None if job.scheduled_at is None else job.scheduled_at.astimezone(UTC),
         "priority": job.priority,
         "max_attempts": job.max_attempts,
-        "tags": _normal_tags(job.tags) if job.tags else [],
+        "tags": _normal_tags(job.tags) if job.tags else (),
         "args": encode_object("args", job.args),
         "meta": encode_object("meta", job.meta),
     }
