@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 from typing_extensions import TypedDict
 
 from quarterjack.cron import CronError
+from quarterjack.errors import JobInvalid
 from quarterjack_worker import Context, DefaultSchedule, JobTypeInvalid, job, new_job
 from quarterjack_worker.handlers.backoff import default
 from quarterjack_worker.handlers.registry import REGISTRY
@@ -146,6 +147,43 @@ def test_a_handler_that_takes_only_the_context_has_any_args() -> None:
 
     assert REGISTRY["alone"].registration().args_schema["type"] == "object"
     assert new_job(alone, {"month": "2026-11"}).args == {"month": "2026-11"}
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+def test_what_an_annotation_says_of_a_union_is_heeded() -> None:
+    @job("pet")
+    def pet(args: Annotated[Cat | Dog, Field(discriminator="kind")]) -> None:
+        """Pet it."""
+
+    with pytest.raises(JobInvalid, match="tag 'cow' found using 'kind'"):
+        new_job(pet, {"kind": "cow"})
+
+
+def test_bytes_that_are_no_text_are_told() -> None:
+    @dataclass
+    class Raw:
+        body: bytes
+
+    def send(args: Any) -> None:
+        """Send it."""
+
+    send.__annotations__["args"] = Raw
+    job("send")(send)
+
+    with pytest.raises(JobInvalid, match="decode byte"):
+        new_job(send, Raw(b"\xff"))
+
+
+def test_a_type_that_says_nothing_of_its_parameters_is_refused() -> None:
+    with pytest.raises(JobTypeInvalid, match="no signature"):
+        job("odd")(dict)
 
 
 @pytest.mark.parametrize("handler", [partial(print), 5])

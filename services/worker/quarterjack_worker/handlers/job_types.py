@@ -104,12 +104,13 @@ def taken_by(where: str, handler: Callable[..., Any]) -> tuple[slice, TypeAdapte
 
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
         raise JobTypeInvalid(f"{where}: it yields, so calling it would run nothing; return instead")
-    parameters = list(inspect.signature(handler).parameters.values())
     first: Any = dict[str, Any]
     try:
+        parameters = list(inspect.signature(handler).parameters.values())
         if parameters:
-            first = get_type_hints(handler).get(parameters[0].name, first)
-    except (NameError, TypeError) as error:
+            hints = get_type_hints(handler, include_extras=True)
+            first = hints.get(parameters[0].name, first)
+    except (NameError, TypeError, ValueError) as error:
         raise JobTypeInvalid(f"{where}: its args cannot be described: {error}") from error
     longest = 1 if first is Context else 2
     if len(parameters) > longest or any(

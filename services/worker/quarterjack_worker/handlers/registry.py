@@ -178,7 +178,7 @@ def _plain(type: JobType, args: object) -> Mapping[str, Any]:
         type.read(plain)
     except ValidationError as error:
         raise JobInvalid(f"args of {type.name}: {problems(error)}") from error
-    except PydanticSerializationError as error:
+    except (PydanticSerializationError, UnicodeDecodeError) as error:
         raise JobInvalid(f"args of {type.name}: {error}") from error
     return plain
 
