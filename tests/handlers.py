@@ -86,6 +86,12 @@ async def leave_in_a_task() -> None:
     await asyncio.wait([task])
 
 
+@job("stop_the_loop")
+async def stop_the_loop() -> None:
+    """Stop the loop on which everything runs."""
+    asyncio.get_running_loop().stop()
+
+
 @job("deadline", timeout=timedelta(minutes=5))
 def deadline(args: Numbered, context: Context) -> object:
     """Say which attempt this is and how long it may take."""

@@ -71,13 +71,18 @@ async def test_a_context_knows_its_attempt_and_its_deadline(database: TestDataba
     assert job["error"] == "Discarded: attempt 1, 5 minutes"
 
 
-async def test_a_task_that_leaves_the_process_disturbs_nobody(database: TestDatabase) -> None:
+@pytest.mark.parametrize(
+    ("worker_name", "how"), [("leave_in_a_task", "SystemExit"), ("stop_the_loop", "RuntimeError")]
+)
+async def test_a_job_that_would_end_the_process_disturbs_nobody(
+    database: TestDatabase, worker_name: str, how: str
+) -> None:
     async with working(database) as (_, worker):
         await quarterjack.enqueue(database.pool, "until_released")
         await until(lambda: database.pool.fetchval("SELECT state = 'executing' FROM oban_jobs"))
 
-        await quarterjack.enqueue(database.pool, "leave_in_a_task")
-        await until(lambda: said(worker, "tried to end the process by SystemExit"))
+        await quarterjack.enqueue(database.pool, worker_name)
+        await until(lambda: said(worker, f"tried to end the process by {how}"))
         await database.pool.execute("CREATE TABLE released ()")
 
         jobs = await ended(database)

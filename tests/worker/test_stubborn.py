@@ -103,6 +103,13 @@ async def reuse(args: Chosen, context: Context) -> None:
     number["n"] = meta["n"] = object()
 
 
+@job("spoil")
+async def spoil(args: Chosen, context: Context) -> None:
+    """Fail, and leave no sense in the job."""
+    context.job.max_attempts = "many"  # type: ignore[assignment] # what a program may do
+    raise ValueError("spoilt")
+
+
 @job("shout")
 async def shout(args: Chosen, context: Context) -> None:
     """Tell what no page can show."""
@@ -169,6 +176,13 @@ async def test_notes_that_cannot_be_stored_discard_their_job(quarterjack_pool: P
 
     assert done.state == "discarded"
     assert "Unstorable" in done.errors[0]["error"]
+
+
+async def test_a_job_that_its_handler_spoils_has_an_outcome(quarterjack_pool: Pool) -> None:
+    done = await perform(quarterjack_pool, spoil)
+
+    assert done.state == "discarded"
+    assert "ValueError: spoilt" in done.errors[0]["error"]
 
 
 async def test_a_child_is_what_it_was_when_it_was_enqueued(quarterjack_pool: Pool) -> None:

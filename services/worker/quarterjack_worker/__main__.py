@@ -65,9 +65,9 @@ def _work(chosen: settings.Settings, life: UUID, turns: int, marks: int | None) 
 
 
 def _run(service: Coroutine[Any, Any, int]) -> int:
-    """Run on a new event loop, through a `SystemExit` in a task that a handler made.
+    """Run on a new event loop, through a `SystemExit` in a task that a handler made, or its `stop()` of the loop.
 
-    Asyncio hands such an exception to whoever runs the loop and lets the loop go on. The loop is not closed, which
+    Asyncio hands either to whoever runs the loop and lets the loop go on. The loop is not closed, which
     would wait for every task that does not heed its cancellation.
     """
     loop: asyncio.AbstractEventLoop = (uvloop or asyncio).new_event_loop()
@@ -76,10 +76,10 @@ def _run(service: Coroutine[Any, Any, int]) -> int:
     while True:
         try:
             return loop.run_until_complete(task)
-        except (SystemExit, KeyboardInterrupt) as error:
-            if task.done():
+        except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
+            if task.done() or loop.is_closed():
                 raise
-            log.error("a task of a handler tried to end the process by %s", type(error).__name__)
+            log.error("a handler tried to end the process by %s", type(error).__name__)
 
 
 if __name__ == "__main__":

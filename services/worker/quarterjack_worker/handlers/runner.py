@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,8 @@ from quarterjack_worker.handlers.middleware import Middleware, Next, wrapped
 from quarterjack_worker.handlers.outcomes import Cancel, Outcome, Snooze
 from quarterjack_worker.handlers.processes import Processes
 from quarterjack_worker.handlers.telling import CURRENT, Told
+
+log = logging.getLogger(__name__)
 
 YEAR = 366 * 86_400.0
 
@@ -135,14 +138,21 @@ class Runner:
 
     def _failed(self, context: Context, error: str) -> Ack:
         job = context.job
-        last = job.attempt >= job.max_attempts
-        type = self._types.get(job.worker)
-        backoff = type.backoff if type else None
+        try:
+            type = self._types.get(job.worker)
+            backoff = type.backoff if type else None
+            last = job.attempt >= job.max_attempts
+            delay = None if last else seconds_until_retry(backoff, job)
+        except (
+            Exception
+        ) as spoilt:  # a handler may write to its job, and the outcome must not be lost
+            log.error("job %s cannot be retried: %s", context.claim.id, name(spoilt))
+            last, delay = True, None
         return Ack(
             claim=context.claim,
             state="discarded" if last else "retryable",
             error=storable(error),
-            delay=None if last else seconds_until_retry(backoff, job),
+            delay=delay,
             meta=context.notes,
         )
 
