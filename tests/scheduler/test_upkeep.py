@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from quarterjack.queries import upkeep
+from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.upkeep import Rescuer, stage
 from tests.conftest import TestDatabase
 from tests.scheduler.rows import add_job, add_producer, states
@@ -170,6 +171,37 @@ async def test_the_first_answer_after_an_outage_condemns_nobody(
         assert await states(database) == {"w": "executing"}
         for clock[0] in range(131, 138):
             rescuer.saw(orphaned=True)
+        await rescuer.sweep(db)
+
+    assert await states(database) == {"w": "available"}
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_step_of_the_databases_clock_condemns_nobody(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """Whether a beat or the sweep itself is the first to see it; one that stays silent is condemned later."""
+    offset = [(await database.row("SELECT extract(epoch FROM now())::float"))[0] - boot()]
+    clock = [boot()]
+    monkeypatch.setattr("quarterjack_scheduler.upkeep.boot", lambda: clock[0])
+    rescuer, uuid = Rescuer(), await add_producer(database.pool, silent_for="9 s")
+    await add_job(
+        database.pool, "w", state="executing", attempt=1, attempted_by=["n", str(uuid), "nonce"]
+    )
+    for _ in range(10):
+        rescuer.saw(orphaned=False, offset=offset[0] - 9.0)
+        clock[0] += 1.0
+        offset[0] -= 1.0  # the server's clock is not the test's
+
+    async with database.pool.acquire() as db:
+        if told:
+            rescuer.saw(orphaned=True, offset=offset[0])
+        await rescuer.sweep(db)
+        assert await states(database) == {"w": "executing"}
+        for _ in range(8):
+            clock[0] += 1.0
+            offset[0] -= 1.0
+            rescuer.saw(orphaned=True, offset=offset[0])
         await rescuer.sweep(db)
 
     assert await states(database) == {"w": "available"}

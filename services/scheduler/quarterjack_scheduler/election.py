@@ -81,6 +81,11 @@ class Election:
         """Give the term under which this replica may act now, or None."""
         return self._term if self._term and boot() < self._trusted_until else None
 
+    @property
+    def offset(self) -> float:
+        """Give what the database's clock was ahead of `boot` at the last beat, in seconds."""
+        return self._offset
+
     def database_now(self) -> datetime:
         """Give the database's clock, from the last beat's offset."""
         return datetime.fromtimestamp(boot() + self._offset, UTC)

@@ -130,7 +130,8 @@ class Replica:
 
     def _share(self, seen: Outlook) -> None:
         """Tell the other duties what the tick loop saw for them."""
-        self._rescuing.tell(self._rescuer.saw(orphaned=seen.orphaned))
+        offset = self._election.offset
+        self._rescuing.tell(self._rescuer.saw(orphaned=seen.orphaned, offset=offset))
         self._staging.tell(seen.jobs_in)
         self._settling.tell(timedelta(0) if seen.ended else None)
         self._filling.tell(seen.backfills_in)

@@ -37,7 +37,7 @@ SWEEP_EVERY = 1.0
 RESCUE_LIMIT = 500
 PATIENCE = timedelta(seconds=5)
 STEADY = PATIENCE.total_seconds() + 1.0
-UNSTEADY = 3.0
+UNSTEADY, STEP = 3.0, 2.0
 FEW = 2
 MASS = 0.3
 PRUNE_EVERY = 30.0
@@ -93,24 +93,32 @@ class Rescuer:
 
     After an outage of the database every heartbeat is old, and nobody is dead for that: nobody is condemned
     before this replica has seen the database answer for longer than the patience with workers; and when many
-    workers fall silent together, only in the second sweep that finds them so.
+    workers fall silent together, only in the second sweep that finds them so. A step of the database's clock makes
+    heartbeats old as well, and counts as an outage.
     """
 
     def __init__(self) -> None:
         self._steady_since = math.inf
         self._answered_at = -math.inf
+        self._offset: float | None = None
         self._swept_at = 0.0
         self._suspects: frozenset[object] = frozenset()
 
-    def saw(self, *, orphaned: bool) -> timedelta | None:
-        """Note that the database has answered; the wait until the next sweep if there is anything to rescue."""
-        now = self._hear()
+    def saw(self, *, orphaned: bool, offset: float | None = None) -> timedelta | None:
+        """Note that the database has answered; the wait until the next sweep if there is anything to rescue.
+
+        `offset` is what its clock is ahead of `boot`.
+        """
+        now = self._hear(offset)
+        self._offset = offset
         return timedelta(seconds=max(0.0, self._swept_at + SWEEP_EVERY - now)) if orphaned else None
 
-    def _hear(self) -> float:
-        """Take an answer of the database: after a silence it begins to be steady anew; the time."""
+    def _hear(self, offset: float | None = None) -> float:
+        """Take an answer of the database: it is steady anew after a silence, or a step of its clock; the time."""
         now = boot()
-        if now - self._answered_at > UNSTEADY:
+        before = offset if self._offset is None else self._offset
+        stepped = offset is not None and before is not None and abs(offset - before) > STEP
+        if stepped or now - self._answered_at > UNSTEADY:
             self._steady_since = now
         self._answered_at = now
         return now
@@ -135,7 +143,10 @@ class Rescuer:
     async def _condemn(self, db: Connection) -> bool:
         """Declare the silent dead; whether there are any."""
         silent = await upkeep.silent_producers(db, patience=PATIENCE)
-        now = self._hear()  # before anybody is judged: this may be the first answer after an outage
+        offset = silent[0].seen_at.timestamp() - boot() if silent else None
+        now = self._hear(
+            offset
+        )  # before anybody is judged: it may be the first answer after an outage
         if not silent or now - self._steady_since < STEADY:
             return bool(silent)
         found = frozenset(producer.uuid for producer in silent)

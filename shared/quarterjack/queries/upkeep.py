@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from quarterjack.database import Database
@@ -10,12 +10,13 @@ from quarterjack.database import Database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Silent:
-    """A producer that has stopped beating."""
+    """A producer that has stopped beating, as seen at an instant of the database's clock."""
 
     uuid: UUID
     node: str
     queue: str
     silence: timedelta
+    seen_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,7 @@ async def silent_producers(db: Database, *, patience: timedelta) -> list[Silent]
     """Give the producers, not yet condemned, that have been silent for longer than `patience`."""
     records = await db.fetch(
         """
-        SELECT uuid, node, queue, clock_timestamp() - heartbeat_at AS silence
+        SELECT uuid, node, queue, clock_timestamp() - heartbeat_at AS silence, clock_timestamp() AS seen_at
         FROM qj_producers
         WHERE state <> 'dead' AND heartbeat_at < clock_timestamp() - $1::interval
         """,
