@@ -161,7 +161,7 @@ async def give_up_quietly(args: Numbered, context: Context) -> None:
         await until_released(args, context)
 
 
-@job("never_give_up")
+@job("never_give_up", timeout=timedelta(seconds=0.1))
 async def never_give_up() -> None:
     """Heed no cancellation."""
     log.warning("never giving up")

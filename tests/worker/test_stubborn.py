@@ -213,6 +213,7 @@ async def test_a_deploy_ends_a_worker_whose_handlers_do_not_heed_it(database: Te
         await quarterjack.enqueue(database.pool, "never_give_up")
         await until(lambda: said(worker, "working quietly"), within=30)
         await until(lambda: said(worker, "never giving up"))
+        await until(lambda: said(worker, "goes on 5 s after its timeout"))
 
         await running.signal_session(worker, signal.SIGTERM)
         async with asyncio.timeout(20):

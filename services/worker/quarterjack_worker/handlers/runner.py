@@ -25,6 +25,7 @@ from quarterjack_worker.handlers.telling import CURRENT, Told
 log = logging.getLogger(__name__)
 
 YEAR = 366 * 86_400.0
+HEEDS_WITHIN = 5.0
 
 
 class Released(Exception):
@@ -157,8 +158,21 @@ class Runner:
         )
 
 
+def _overdue(context: Context) -> None:
+    """Say in the log, and so on the job's page, that an attempt goes on which nothing can stop."""
+    log.warning(
+        "job %s goes on %.0f s after its timeout: it takes long to clean up, or catches every CancelledError",
+        context.job.id,
+        HEEDS_WITHIN,
+        extra={"job_id": context.job.id},
+    )
+
+
 async def _timed(context: Context, attempt: Next, longest: timedelta) -> object:
     context.deadline = datetime.now(UTC) + longest
+    overdue = asyncio.get_running_loop().call_later(
+        longest.total_seconds() + HEEDS_WITHIN, _overdue, context
+    )
     try:
         async with asyncio.timeout(longest.total_seconds()) as limit:
             result = await attempt()
@@ -167,6 +181,8 @@ async def _timed(context: Context, attempt: Next, longest: timedelta) -> object:
             raise
         context.cancel()
         raise Failed(f"TimeoutError: it ran longer than {longest}") from error
+    finally:
+        overdue.cancel()
     if limit.expired() and not isinstance(result, Outcome):
         raise Failed(
             f"TimeoutError: it ran longer than {longest}, and returned when it was cancelled"
