@@ -85,8 +85,8 @@ async def retry(db: Database, chosen: Chosen) -> int:
           UPDATE oban_jobs
           SET
             state = 'available', scheduled_at = timezone('UTC', clock_timestamp()),
-            attempt = least(attempt, 2147483646),
-            max_attempts = greatest(max_attempts, least(attempt, 2147483646) + 1),
+            attempt = least(attempt, 32766),
+            max_attempts = greatest(max_attempts, least(attempt, 32766) + 1),
             completed_at = NULL, cancelled_at = NULL, discarded_at = NULL
           WHERE id = ANY ($1) AND state IN ('retryable', 'completed', 'cancelled', 'discarded')
           RETURNING queue

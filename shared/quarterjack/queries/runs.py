@@ -231,8 +231,8 @@ async def retry(db: Database, id: int, *, state: str) -> bool:
             UPDATE oban_jobs
             SET
               state = 'available', scheduled_at = timezone('UTC', clock_timestamp()),
-              attempt = least(attempt, 2147483646),
-              max_attempts = greatest(max_attempts, least(attempt, 2147483646) + 1),
+              attempt = least(attempt, 32766),
+              max_attempts = greatest(max_attempts, least(attempt, 32766) + 1),
               completed_at = NULL, cancelled_at = NULL, discarded_at = NULL
             WHERE id = $1 AND state = $2::text::oban_job_state AND state NOT IN ('available', 'executing')
             RETURNING true
