@@ -15,11 +15,13 @@ import pytest
 
 import quarterjack
 from quarterjack.database import Pool
+from quarterjack.errors import JobInvalid
 from quarterjack.testing import enqueued
 from quarterjack_worker import Context, Snooze, job
 from quarterjack_worker.testing import drain, perform
 from tests.conftest import TestDatabase
 from tests.waiting import until
+from tests.worker.holding import has
 from tests.worker.working import said, working
 
 log = logging.getLogger(__name__)
@@ -101,6 +103,22 @@ async def reuse(args: Chosen, context: Context) -> None:
         number["n"] = meta["n"] = n
         context.enqueue("noted", number, meta=meta)
     number["n"] = meta["n"] = object()
+
+
+told: list[str] = []
+
+
+@job("enqueue_late")
+async def enqueue_late(args: Chosen, context: Context) -> None:
+    """Enqueue when the job has ended."""
+
+    def late() -> None:
+        try:
+            context.enqueue("noted", {"n": args.n})
+        except JobInvalid as error:
+            told.append(str(error))
+
+    asyncio.get_running_loop().call_later(0.01, late)
 
 
 @job("spoil")
@@ -192,6 +210,16 @@ async def test_a_child_is_what_it_was_when_it_was_enqueued(quarterjack_pool: Poo
     assert sorted((each.args["n"], each.meta["n"]) for each in children) == [
         (n, n) for n in range(3)
     ]
+
+
+async def test_a_child_that_comes_too_late_is_refused(quarterjack_pool: Pool) -> None:
+    told.clear()
+
+    done = await perform(quarterjack_pool, enqueue_late)
+    await until(lambda: has(told, 1))
+
+    assert done.state == "completed"
+    assert "has ended already" in told[0]
 
 
 async def test_odd_progress_and_levels_are_shown(quarterjack_pool: Pool) -> None:

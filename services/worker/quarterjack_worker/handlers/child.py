@@ -210,6 +210,7 @@ class Child:
         except BaseException as failure:
             error = describe(failure)
         finally:
+            context.over = True
             CURRENT.reset(current)
         try:
             return pack(

@@ -57,6 +57,7 @@ class Context:
     stopping: bool = False
     killed: bool = False
     completed: bool = False
+    over: bool = False
     task: "asyncio.Task[None] | None" = None
     begun: bool = False
     thread: asyncio.Future[tuple[object, BaseException | None]] | None = None
@@ -117,11 +118,11 @@ class Context:
         """Enqueue a job, as `new_job` makes it, when this one completes: both are written or neither is.
 
         Nothing is enqueued if the attempt fails, snoozes, cancels or discards. JobInvalid if the job cannot be
-        stored, or all of them together are too large.
+        stored, all of them together are too large, or this one has ended.
         """
-        if self.completed:
+        if self.completed or self.over:
             raise JobInvalid(
-                f"job {self.job.id} is completed already: enqueue before transaction() ends"
+                f"job {self.job.id} has ended already: enqueue before it returns, or its transaction() ends"
             )
         child = new_job(job, args, **options)
         self._weight += fix(child)

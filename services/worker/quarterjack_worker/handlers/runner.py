@@ -86,6 +86,7 @@ class Runner:
                 )
             return None
         finally:
+            context.over = True
             CURRENT.reset(before)
 
     async def _call(self, context: Context) -> object:
