@@ -17,6 +17,13 @@ class JobState(StrEnum):
     DISCARDED = "discarded"
     CANCELLED = "cancelled"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "JobState":
+        """Take a state that a newer Oban has added for what it is called; it is none of the members."""
+        unknown = str.__new__(cls, value)
+        unknown._name_, unknown._value_ = unknown.upper(), str(value)
+        return unknown
+
 
 INCOMPLETE = (
     JobState.SUSPENDED,

@@ -147,6 +147,22 @@ async def test_a_job_that_ended_beyond_the_calendar_is_shown(admin: Admin) -> No
     assert {path: (await visitor.get(path)).status for path in paths} == dict.fromkeys(paths, 200)
 
 
+async def test_a_state_that_a_newer_oban_has_added_is_shown(admin: Admin) -> None:
+    pool = admin.database.pool
+    await pool.execute("ALTER TYPE oban_job_state ADD VALUE 'holding'")
+    await pool.execute(
+        "INSERT INTO qj_schedules (name, worker, cron) VALUES ('s', 'w', '0 0 * * *')"
+    )
+    await pool.execute(
+        """INSERT INTO oban_jobs (worker, state, meta) VALUES ('w', 'holding', '{"cron_name": "s"}')"""
+    )
+    visitor = await admin.signed_in()
+
+    for path in ("/jobs", "/jobs/1", "/schedules", "/schedules/s", "/queues"):
+        page = await visitor.get(path)
+        assert (page.status, path == "/queues" or "holding" in page.text) == (200, True), path
+
+
 async def test_a_job_shows_its_attempts_and_hides_secrets(admin: Admin) -> None:
     await admin.database.pool.execute(
         """

@@ -7,7 +7,7 @@ from typing import Any
 
 from quarterjack.model import JobState
 
-ICONS = {
+ICONS: dict[str, str] = {
     JobState.AVAILABLE: "circle",
     JobState.SUSPENDED: "pause",
     JobState.SCHEDULED: "clock",
@@ -92,7 +92,7 @@ def in_line(value: Any) -> str:
 
 
 def icon(state: str) -> str:
-    return ICONS.get(JobState(state), "circle")
+    return ICONS.get(state, "circle")
 
 
 def outcome(name: str) -> str:
