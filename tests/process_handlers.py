@@ -139,6 +139,12 @@ def end_a_copy() -> object:
     return copy.exitcode
 
 
+@job("end_a_copy_in_thread", recorded=True)
+def end_a_copy_in_thread() -> object:
+    """End a copy of the worker."""
+    return end_a_copy()
+
+
 def wait_for_the_end(begun: Event) -> None:
     """Run until somebody ends this process."""
     begun.set()

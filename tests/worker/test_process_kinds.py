@@ -121,6 +121,17 @@ async def test_a_copy_that_a_handler_makes_can_be_ended(quarterjack_pool: Pool) 
     assert done.meta["result"] == -signal.SIGTERM
 
 
+async def test_ending_a_copy_of_a_worker_does_not_stop_the_worker(database: TestDatabase) -> None:
+    async with working(database) as (_, worker):
+        await quarterjack.enqueue(database.pool, "end_a_copy_in_thread")
+        [done] = await ended(database)
+        await quarterjack.enqueue(database.pool, "constant")
+        await ended(database)
+
+    assert done["meta"]["result"] == -signal.SIGTERM
+    assert not any("draining" in line for line in worker.lines)
+
+
 async def test_what_a_handler_has_started_is_killed_with_its_process(
     quarterjack_pool: Pool, tmp_path: Path
 ) -> None:

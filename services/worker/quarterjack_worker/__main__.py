@@ -12,7 +12,7 @@ from uuid import UUID
 
 from quarterjack.errors import SettingInvalid
 from quarterjack.process import node_name, set_up_logging
-from quarterjack_worker import settings, supervisor
+from quarterjack_worker import deaths, settings, supervisor
 
 try:
     import uvloop  # type: ignore[import-not-found, unused-ignore]  # an extra
@@ -46,6 +46,7 @@ def _work(chosen: settings.Settings, life: UUID, turns: int, marks: int | None) 
     from quarterjack.errors import QuarterjackError
     from quarterjack_worker.service import serve
 
+    deaths.let_copies_end()
     gc.freeze()
     gc.set_threshold(*GARBAGE)
     try:

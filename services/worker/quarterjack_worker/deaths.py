@@ -1,6 +1,7 @@
-"""How processes of a worker end, and that none outlives its parent."""
+"""How processes of a worker end, that none outlives its parent, and that copies of them are none."""
 
 import ctypes
+import os
 import signal
 import sys
 
@@ -13,6 +14,20 @@ def how(code: int) -> str:
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"
+
+
+def let_copies_end() -> None:
+    """Have the copies that handlers make of this process, as multiprocessing does, end when they are told to.
+
+    They inherit what it does on a signal: it would wake its event loop, in place of theirs, and stop the worker.
+    """
+    os.register_at_fork(after_in_child=_forget_signals)
+
+
+def _forget_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def die_with_parent() -> None:

@@ -25,7 +25,7 @@ from typing import Any
 from quarterjack.errors import QuarterjackError
 from quarterjack.process import set_up_logging
 from quarterjack.queries.journals import Journal
-from quarterjack_worker.deaths import die_with_parent
+from quarterjack_worker.deaths import die_with_parent, let_copies_end
 from quarterjack_worker.handlers.calling import arguments, call, check_ran
 from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.failures import Failed, describe
@@ -47,15 +47,15 @@ from quarterjack_worker.handlers.telling import CURRENT, Capture
 
 log = logging.getLogger(__name__)
 
-MEANT_FOR_THE_WORKER = signal.SIGINT, signal.SIGTERM
 TELL_EVERY = 0.25
 OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
 def main() -> None:
     """Serve the socket that was handed over, until it closes."""
-    for number in MEANT_FOR_THE_WORKER:
-        signal.signal(number, lambda *_: None)  # it lets jobs end
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # they are meant for the worker, which lets jobs end
+    let_copies_end()
     faulthandler.enable()
     die_with_parent()
     with suppress(OSError):
@@ -70,11 +70,9 @@ def main() -> None:
 
 
 def _hang_up(sock: socket.socket) -> None:
-    """In a copy of this process that a handler makes: it speaks for no job, and ends when its maker tells it to."""
+    """Leave the socket to this process alone: a copy that a handler makes of it speaks for no job."""
     with suppress(OSError):
         os.close(sock.detach())
-    for number in MEANT_FOR_THE_WORKER:
-        signal.signal(number, signal.SIG_DFL)
 
 
 class Child:
