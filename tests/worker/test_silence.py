@@ -8,7 +8,7 @@ import pytest
 
 import quarterjack
 from quarterjack.database import Connection
-from quarterjack.queries import acks, limited_claims
+from quarterjack.queries import acks, claims, limited_claims
 from tests.conftest import TestDatabase
 from tests.waiting import until
 from tests.worker.holding import Holding, are, completed, ran
@@ -66,6 +66,30 @@ async def test_an_outcome_is_written_though_those_before_it_get_no_answer(
     finally:
         writing.cancel()
     assert holding.acker.fenced == 0
+
+
+async def test_a_look_for_lost_claims_that_gets_no_answer_is_repeated(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim that was cut off is often not the only victim among the connections of the pool."""
+    monkeypatch.setattr("quarterjack_worker.lost_claims.ANSWER_WITHIN", 0.2)
+    asked: list[int] = []
+    held_by = claims.held_by
+
+    async def first_in_vain(db: Connection, **options: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 1:
+            await db.execute(SILENCE)
+        return await held_by(db, **options)
+
+    monkeypatch.setattr(claims, "held_by", first_in_vain)
+    await holding.claim(1)
+    holding.lost.cut_off()
+    looking = asyncio.create_task(holding.lost.run())
+    try:
+        await until(lambda: are(holding, {"available": 1}))
+    finally:
+        looking.cancel()
 
 
 async def _one_ran() -> bool:

@@ -14,11 +14,12 @@ from quarterjack.database import LOST, Pool, ask
 from quarterjack.queries import claims
 from quarterjack.queries.claims import Claim
 from quarterjack_worker.acker import Acker
-from quarterjack_worker.attempts import ANSWER_WITHIN, Attempts, give_back
+from quarterjack_worker.attempts import Attempts, give_back
 from quarterjack_worker.queues import Queues
 
 log = logging.getLogger(__name__)
 
+ANSWER_WITHIN = 3.0
 EVERY = 5.0
 AGAIN = 0.5
 LOOKS = 3
