@@ -15,6 +15,7 @@ import asyncpg
 from quarterjack.database import UNREACHABLE
 from quarterjack.errors import QuarterjackError, SettingInvalid
 
+LINE = "%(asctime)s %(levelname)-7s %(message)s"
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -34,8 +35,7 @@ def set_up_logging() -> None:
             f"QUARTERJACK_LOG_LEVEL is {level!r}: choose debug, info, warning or error"
         )
     handler = logging.StreamHandler(sys.stdout)
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
-    handler.setFormatter(JsonFormatter() if form == "json" else text)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(LINE))
     handler.addFilter(in_one_line)
     handler.addFilter(is_awaited)
     logging.basicConfig(level=level, handlers=[handler], force=True)
@@ -53,6 +53,14 @@ def is_awaited(record: logging.LogRecord) -> bool:
     """Drop what asyncio says of a connection that broke after nobody waited for it any more: asyncpg leaves those."""
     broke = record.exc_info and isinstance(record.exc_info[1], ConnectionError)
     return not (broke and record.name == "asyncio" and "never retrieved" in record.getMessage())
+
+
+class TextFormatter(logging.Formatter):
+    """One line, and what goes on is indented: a name that holds a line end cannot pass for another line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        said = super().formatMessage(record)
+        return said.replace("\r", "\\r").replace("\n", "\n    ")
 
 
 class JsonFormatter(logging.Formatter):

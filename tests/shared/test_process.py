@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from quarterjack.process import JsonFormatter, in_one_line, is_awaited
+from quarterjack.process import JsonFormatter, TextFormatter, in_one_line, is_awaited
 
-FORMS = [logging.Formatter("%(message)s"), JsonFormatter()]
+FORMS = [TextFormatter("%(message)s"), JsonFormatter()]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -28,6 +28,18 @@ def test_an_error_keeps_its_traceback(form: logging.Formatter) -> None:
 
     assert in_one_line(record)
     assert "Traceback" in form.format(record)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_name_with_a_line_end_cannot_pass_for_a_line(form: logging.Formatter, end: str) -> None:
+    name = f"mail{end}2026-01-01 INFO    all is well"
+    record = logging.LogRecord("a", logging.INFO, __file__, 1, "job of %s", (name,), None)
+
+    lines = form.format(record).replace("\r", "\n").split("\n")
+
+    assert not [line for line in lines if line.startswith("2026")]
+    assert "all is well" in lines[-1]
 
 
 @pytest.mark.parametrize(
