@@ -92,6 +92,23 @@ async def test_cancelling_interrupts_an_async_def_in_its_process(
     assert (job["state"], job["failures"]) == ("cancelled", 0)
 
 
+async def test_a_deploy_costs_a_job_no_attempt_whose_process_still_starts(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    async with working(database) as (running, worker):
+        await quarterjack.enqueue_many(
+            database.pool, [marked("await_in_process", tmp_path / "job")]
+        )
+        await until(lambda: database.pool.fetchval("SELECT state = 'executing' FROM oban_jobs"))
+
+        await running.signal_session(worker, signal.SIGTERM)
+        async with asyncio.timeout(20):
+            await worker.process.wait()
+
+    row = await database.row("SELECT state::text, attempt, errors FROM oban_jobs")
+    assert tuple(row) == ("available", 0, [])
+
+
 async def test_a_copy_of_a_process_speaks_for_no_job(
     quarterjack_pool: Pool, tmp_path: Path
 ) -> None:

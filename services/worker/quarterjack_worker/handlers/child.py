@@ -60,7 +60,6 @@ def main() -> None:
     die_with_parent()
     with suppress(OSError):
         OOM_SCORE.write_text("500")  # if memory runs out, better this one job than its worker
-    os.setpgid(0, 0)  # what a handler starts is killed with it
     set_up_logging()
     logging.getLogger().addHandler(Capture())
     sock = socket.socket(fileno=int(sys.argv[1]))

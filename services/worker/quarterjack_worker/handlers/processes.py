@@ -103,6 +103,7 @@ class Process:
                 CHILD,
                 str(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # what its handler starts is killed with it; signals to ours pass it by
                 stdin=asyncio.subprocess.DEVNULL,
             )
         started = cls(process, *await asyncio.open_connection(sock=ours))
