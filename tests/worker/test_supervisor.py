@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TestDatabase
-from tests.processes import Service
+from tests.processes import Service, cluster
 from tests.waiting import until
 from tests.worker.working import said, working
 
@@ -28,6 +28,21 @@ async def test_one_that_is_killed_before_it_can_begin_is_followed_by_another(
 
         await until(partial(said, worker, "SIGKILL before it could begin; starting again"))
         await until(partial(_started, worker, 2), within=30)
+
+
+async def test_one_that_waits_to_start_another_ends_at_once(database: TestDatabase) -> None:
+    """Also after a signal that has no name."""
+    async with cluster(database) as running:
+        worker = await running.start(
+            "worker-1", "tests.doomed", "--import", "tests.doomed", "--queue", "default=1"
+        )
+        number = signal.SIGRTMIN + 1
+        await until(
+            partial(said, worker, f"killed by signal {number} before it could begin; starting"),
+            within=30,
+        )
+
+        assert await worker.stop() == 0
 
 
 def _children(worker: Service) -> list[int]:

@@ -6,13 +6,15 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+NAMES = {each.value: each.name for each in signal.Signals}
+"""Most signals of the real-time kind have none."""
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def how(code: int) -> str:
     """Say how a process ended, from its exit code."""
     if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by {NAMES.get(-code, f'signal {-code}')}"
     return f"ended with exit code {code}"
 
 

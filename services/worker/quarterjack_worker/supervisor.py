@@ -7,11 +7,13 @@ second, not the 5 s after which a silent worker counts as dead; one that holds t
 import asyncio
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from uuid import UUID, uuid4
 
 from quarterjack_worker import deaths, marks
@@ -57,10 +59,14 @@ class Supervisor:
         self._longest = longest
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = False
+        self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def stop(self, *_: object) -> None:
         """Pass the request to end on to the child."""
         self._stopping = True
+        self._stops.put(
+            None
+        )  # of all that wakes who waits, a signal may interrupt only this anywhere
         if self._child is not None and self._child.poll() is None:
             self._child.terminate()
 
@@ -80,7 +86,8 @@ class Supervisor:
             delay = FIRST_DELAY if time.monotonic() - since > STEADY_AFTER else delay
             if not self._stopping:
                 log.error("%s; starting again in %.1f s", obituary, delay)
-                time.sleep(delay)
+                with suppress(queue.Empty):
+                    self._stops.get(timeout=delay)
             delay = min(delay * 2, LONGEST_DELAY)
         return 0
 
