@@ -101,7 +101,11 @@ async def connect(
         target_session_attrs=_wanted(address.direct_url),
         connection_class=asyncpg.Connection,
     )
-    await _prepare(connection)
+    try:
+        await _prepare(connection)
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 

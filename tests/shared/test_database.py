@@ -2,11 +2,13 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import asyncpg
 import pytest
 
 from quarterjack.database import UNREACHABLE, answered, borrowed, connect, open_pool, patiently
+from quarterjack.queries import databases
 from tests.conftest import TestDatabase
 from tests.waiting import until
 
@@ -17,6 +19,7 @@ DO $$ BEGIN
   EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());
 END $$
 """
+GONE = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1)"
 CUT = "SELECT pg_terminate_backend(pg_backend_pid())"
 
 
@@ -58,6 +61,23 @@ async def test_a_connection_is_reset_after_others_and_not_after_a_loan(
         after_a_loan = await pool.fetchval(look)
 
     assert (after_others or "", after_a_loan) == ("", "behind")
+
+
+async def test_a_connection_that_is_given_up_while_it_is_made_is_closed(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def never_ends(_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(databases, "end_with_client", never_ends)
+    making = asyncio.create_task(connect(database.address, name="given up"))
+    await begun.wait()
+    making.cancel()
+
+    await until(partial(database.pool.fetchval, GONE, "given up"))
 
 
 async def test_a_session_that_waits_for_a_lock_ends_with_its_client(database: TestDatabase) -> None:
