@@ -179,7 +179,7 @@ async def _leave(_: Any) -> None:
 async def _reset(connection: Any) -> None:
     """Clear what a user has left, as the pool would, unless the connection was only borrowed."""
     if not BORROWED.get():
-        await connection.execute(connection.get_reset_query())
+        await databases.clear(connection, connection.get_reset_query())
 
 
 async def answered(
@@ -245,11 +245,10 @@ def read_json(text: str) -> Any:
     Another program may have written it, and one unreadable row must not spoil the others of a reply.
     """
     try:
-        return DECODER.raw_decode(text)[
-            0
-        ]  # jsonb has no space around it, for which json.loads looks
+        value, _ = DECODER.raw_decode(text)  # jsonb has no space around it, as json.loads expects
     except (ValueError, RecursionError):
         return text
+    return value
 
 
 async def _prepare(connection: Any) -> None:

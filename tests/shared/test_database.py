@@ -60,7 +60,10 @@ async def test_a_connection_is_reset_after_others_and_not_after_a_loan(
             await connection.execute(leave)
         after_a_loan = await pool.fetchval(look)
 
+        interval = await pool.fetchval("SHOW client_connection_check_interval")
+
     assert (after_others or "", after_a_loan) == ("", "behind")
+    assert interval == "2s"
 
 
 async def test_a_connection_that_is_given_up_while_it_is_made_is_closed(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 if TYPE_CHECKING:
-    from quarterjack.database import Database
+    from quarterjack.database import Connection, Database
 
 
 async def create(url: str, name: str) -> None:
@@ -49,6 +49,14 @@ async def end_with_client(db: "Database") -> None:
     """
     with suppress(asyncpg.InvalidParameterValueError):
         await db.execute("SET client_connection_check_interval = '2s'")
+
+
+async def clear(db: "Connection", reset: str) -> None:
+    """Clear a session by `reset`, asyncpg's statements for that, but for what `end_with_client` has set."""
+    try:
+        await db.execute(reset + "SET client_connection_check_interval = '2s'")
+    except asyncpg.InvalidParameterValueError:
+        await db.execute(reset)
 
 
 async def schema(db: "Database") -> str | None:
