@@ -8,8 +8,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from quarterjack.clock import boot
 from quarterjack.queries import upkeep
-from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.upkeep import Rescuer, stage
 from tests.conftest import TestDatabase
 from tests.scheduler.rows import add_job, add_producer, states

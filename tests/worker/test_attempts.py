@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from quarterjack.clock import boot
 from quarterjack.queries import acks
 from quarterjack_worker.attempts import LATE, SLICE
 from quarterjack_worker.handlers.registry import job
@@ -27,7 +28,7 @@ async def set_tenant() -> None:
 
 
 async def test_jobs_begin_in_their_order_a_slice_at_a_time(holding: Holding) -> None:
-    holding.attempts.take(await holding.claim(MANY), asked_at=time.monotonic_ns())
+    holding.attempts.take(await holding.claim(MANY), asked_at=boot())
     assert (holding.queue.running, len(holding.queue.waiting)) == (SLICE, 50)
 
     await holding.all_ended()
@@ -42,7 +43,7 @@ async def test_a_job_that_is_cancelled_before_it_begins_never_begins(
     holding: Holding, place: int
 ) -> None:
     jobs = await holding.claim(MANY)
-    holding.attempts.take(jobs, asked_at=time.monotonic_ns())
+    holding.attempts.take(jobs, asked_at=boot())
 
     holding.attempts.kill(jobs[place].id)
     await holding.all_ended()
@@ -55,8 +56,8 @@ async def test_a_job_that_is_cancelled_before_it_begins_never_begins(
 async def test_a_job_that_another_may_have_by_now_does_not_begin(holding: Holding) -> None:
     """As when the process is stopped between two of a batch."""
     jobs = await holding.claim(3)
-    holding.attempts.take(jobs[:1], asked_at=time.monotonic_ns())
-    holding.attempts.take(jobs[1:], asked_at=time.monotonic_ns() - LATE - 1)
+    holding.attempts.take(jobs[:1], asked_at=boot())
+    holding.attempts.take(jobs[1:], asked_at=boot() - LATE - 1)
     await holding.all_ended()
 
     assert holding.attempts.doubtful.is_set()
@@ -69,8 +70,25 @@ async def test_a_job_that_another_may_have_by_now_does_not_begin(holding: Holdin
     )
 
 
+@pytest.mark.linux
+async def test_a_job_that_was_claimed_before_the_machine_slept_does_not_begin(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awake = time.clock_gettime
+
+    def slept(clock: int) -> float:
+        return awake(clock) + (60.0 if clock == time.CLOCK_BOOTTIME else 0.0)
+
+    holding.attempts.take(await holding.claim(1), asked_at=boot())
+    monkeypatch.setattr(time, "clock_gettime", slept)
+    await holding.all_ended()
+
+    assert holding.attempts.doubtful.is_set()
+    assert ran == []
+
+
 async def test_what_has_not_ended_when_the_grace_is_over_goes_back(holding: Holding) -> None:
-    holding.attempts.take(await holding.claim(MANY, "endless"), asked_at=time.monotonic_ns())
+    holding.attempts.take(await holding.claim(MANY, "endless"), asked_at=boot())
 
     await holding.attempts.drain(0)
 
@@ -81,7 +99,7 @@ async def test_what_has_not_ended_when_the_grace_is_over_goes_back(holding: Hold
 
 async def test_no_more_run_than_may(holding: Holding) -> None:
     holding.queue.limit = 3
-    holding.attempts.take(await holding.claim(MANY, "counted"), asked_at=time.monotonic_ns())
+    holding.attempts.take(await holding.claim(MANY, "counted"), asked_at=boot())
 
     await holding.all_ended()
 
@@ -91,7 +109,7 @@ async def test_no_more_run_than_may(holding: Holding) -> None:
 
 async def test_a_job_that_would_wait_for_long_goes_back(holding: Holding) -> None:
     holding.queue.limit, holding.queue.took = 3, 0.0001
-    holding.attempts.take(await holding.claim(10, "endless"), asked_at=time.monotonic_ns())
+    holding.attempts.take(await holding.claim(10, "endless"), asked_at=boot())
     holding.queue.look_ahead()
     assert holding.queue.ahead > 0
 
@@ -108,7 +126,7 @@ async def test_a_job_that_would_wait_for_long_goes_back(holding: Holding) -> Non
 
 async def test_a_paused_queue_begins_nothing_more(holding: Holding) -> None:
     holding.queue.paused = True
-    holding.attempts.take(await holding.claim(3), asked_at=time.monotonic_ns())
+    holding.attempts.take(await holding.claim(3), asked_at=boot())
 
     await until(lambda: are(holding, {"available": 3}))
 
@@ -118,7 +136,7 @@ async def test_a_paused_queue_begins_nothing_more(holding: Holding) -> None:
 async def test_waiting_jobs_begin_when_their_queue_is_scaled_up(holding: Holding) -> None:
     """Though nothing ends and nothing is claimed."""
     holding.queue.limit = 1
-    holding.attempts.take(await holding.claim(3, "endless"), asked_at=time.monotonic_ns())
+    holding.attempts.take(await holding.claim(3, "endless"), asked_at=boot())
 
     holding.queue.limit = 3
     await until(lambda: run(holding, 3))
@@ -130,7 +148,7 @@ async def test_waiting_jobs_begin_when_their_queue_is_scaled_up(holding: Holding
 async def test_a_thread_keeps_its_place_however_often_it_is_told_to_stop(holding: Holding) -> None:
     freed.clear()
     [job] = await holding.claim(1, "deaf")
-    holding.attempts.take([job], asked_at=time.monotonic_ns())
+    holding.attempts.take([job], asked_at=boot())
     try:
         await until(lambda: has(ran, 1))
         for _ in range(2):
@@ -148,7 +166,7 @@ async def test_a_thread_keeps_its_place_however_often_it_is_told_to_stop(holding
 async def test_a_waiting_job_that_is_cancelled_ends_at_once(holding: Holding) -> None:
     holding.queue.limit = 1
     jobs = await holding.claim(3, "endless")
-    holding.attempts.take(jobs, asked_at=time.monotonic_ns())
+    holding.attempts.take(jobs, asked_at=boot())
 
     holding.attempts.kill(jobs[2].id)
     await until(lambda: are(holding, {"available": 1, "executing": 2}))
@@ -202,7 +220,7 @@ async def test_no_job_meets_the_context_variables_of_another(holding: Holding) -
     """The end of one job makes room for the next, which must not begin as a part of it."""
     met.clear()
     holding.queue.limit = 1
-    holding.attempts.take(await holding.claim(5, "set_tenant"), asked_at=time.monotonic_ns())
+    holding.attempts.take(await holding.claim(5, "set_tenant"), asked_at=boot())
 
     await holding.all_ended()
 

@@ -1,7 +1,6 @@
 """What another session holds keeps no other job from going back, and goes back when it is free."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from quarterjack.clock import boot
 from quarterjack.queries import producers
 from quarterjack_worker import supervisor
 from quarterjack_worker.marks import waiting
@@ -47,7 +47,7 @@ async def test_a_held_claim_goes_back_after_the_others(
     jobs = await holding.claim(2)
     try:
         async with first_held(database):
-            holding.attempts.take(jobs, asked_at=time.monotonic_ns())
+            holding.attempts.take(jobs, asked_at=boot())
             await until(lambda: are(holding, {"available": 1, "executing": 1}))
         await until(lambda: are(holding, {"available": 2}))
     finally:

@@ -1,13 +1,13 @@
 """What the database counts as a process's and the process does not hold is found and goes back."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import pytest
 
+from quarterjack.clock import boot
 from quarterjack.queries import acks, claims
 from quarterjack_worker.lost_claims import LOOKS
 from tests.waiting import until
@@ -22,7 +22,7 @@ async def test_what_cannot_be_given_back_is_looked_for(
 
     monkeypatch.setattr(claims, "release", release)
     holding.queue.paused = True
-    holding.attempts.take(await holding.claim(3), asked_at=time.monotonic_ns())
+    holding.attempts.take(await holding.claim(3), asked_at=boot())
 
     await asyncio.wait_for(holding.attempts.doubtful.wait(), 10)
     monkeypatch.undo()
@@ -68,7 +68,7 @@ async def test_a_claim_that_is_not_answered_yet_is_not_lost(holding: Holding) ->
 
 async def test_what_runs_or_waits_for_its_ack_is_not_lost(holding: Holding) -> None:
     jobs = await holding.claim(3)
-    holding.attempts.take(jobs, asked_at=time.monotonic_ns())
+    holding.attempts.take(jobs, asked_at=boot())
 
     await holding.lost.look()
     await holding.all_ended()
@@ -92,7 +92,7 @@ async def test_what_was_acked_since_the_first_look_is_not_lost(
         found = await look(*args, **options)
         looks.append(len(found))
         if len(looks) == 1:
-            holding.attempts.take(jobs, asked_at=time.monotonic_ns())
+            holding.attempts.take(jobs, asked_at=boot())
             await holding.all_ended()
             await holding.acker.flush()
         return found
@@ -108,7 +108,7 @@ async def test_what_was_acked_since_the_first_look_is_not_lost(
 
 async def test_a_completion_that_a_failover_lost_is_written_again(holding: Holding) -> None:
     jobs = await holding.claim(1)
-    holding.attempts.take(jobs, asked_at=time.monotonic_ns())
+    holding.attempts.take(jobs, asked_at=boot())
     await holding.all_ended()
     await holding.acker.flush()
     await holding.pool.execute("UPDATE oban_jobs SET state = 'executing', completed_at = NULL")

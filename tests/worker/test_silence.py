@@ -20,7 +20,7 @@ SILENCE = "SELECT pg_sleep(600)"
 async def test_a_claim_is_not_waited_for_longer_than_what_it_takes_may_begin(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quarterjack_worker.engine.LATE", 200_000_000)
+    monkeypatch.setattr("quarterjack_worker.engine.LATE", 0.2)
     ran.clear()
     asked: list[int] = []
     claim = limited_claims.claim

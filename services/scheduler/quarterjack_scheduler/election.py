@@ -21,11 +21,11 @@ from asyncpg import Connection, Record
 
 import quarterjack
 from quarterjack import channels
+from quarterjack.clock import boot
 from quarterjack.database import LOST, Address, answered, connect
 from quarterjack.errors import QuarterjackError
 from quarterjack.health import stalled
 from quarterjack.queries import lease, notifications
-from quarterjack_scheduler.clock import boot
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quarterjack import channels, cron, oban_web
+from quarterjack.clock import boot
 from quarterjack.database import Connection
 from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid
@@ -14,7 +15,6 @@ from quarterjack.model import JobState
 from quarterjack.oban_web import Audience, Entry, Told
 from quarterjack.queries import notifications
 from quarterjack.queries import oban_web as queries
-from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.turns import Turn
 
 log = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from quarterjack import channels
+from quarterjack.clock import boot
 from quarterjack.database import LOST, Connection, Pool
 from quarterjack.health import stalled
 from quarterjack.queries import calendars, outlook, plans, ticks
 from quarterjack.queries.outlook import Outlook
 from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler import edits
-from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.election import Election
 from quarterjack_scheduler.striker import BATCH, PATIENCE, Ready, Striker, in_time
 

@@ -5,7 +5,7 @@ import contextlib
 import math
 from datetime import timedelta
 
-from quarterjack_scheduler.clock import boot
+from quarterjack.clock import boot
 
 UNTOLD = 2.0
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
+from quarterjack.clock import boot
 from quarterjack.database import LOST, Connection, Pool, ask
 from quarterjack.queries import (
     deliveries,
@@ -23,7 +24,6 @@ from quarterjack.queries import (
     traces,
     upkeep,
 )
-from quarterjack_scheduler.clock import boot
 from quarterjack_scheduler.election import Election
 from quarterjack_scheduler.retention import Retention
 from quarterjack_scheduler.turns import Turn, soon

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import partial
 
+from quarterjack.clock import boot
 from quarterjack.database import LOST, Pool, ask
 from quarterjack.model import Job, JobState
 from quarterjack.queries import claims, jobs
@@ -30,7 +31,7 @@ SLICE = 100
 """How many attempts begin at a time: what a thousand tasks touch in turn fits no processor's cache."""
 PATIENCE = 0.05
 """For how many seconds a claimed job waits for others to end; then it goes back, for whoever has room at once."""
-LATE = 3_000_000_000
+LATE = 3.0
 """A worker that is silent for 5 s is taken for dead, and its last heartbeat may be a second older than the claim."""
 FAILED = (JobState.RETRYABLE, JobState.DISCARDED)
 LEVELS: dict[str, int] = {"completed": logging.DEBUG} | dict.fromkeys(FAILED, logging.WARNING)
@@ -81,8 +82,8 @@ class Attempts:
     def __iter__(self) -> Iterator[Claim]:
         return iter(self._held)
 
-    def take(self, jobs: Sequence[Job], *, asked_at: int) -> None:
-        """Take jobs whose claim was asked for at `asked_at`, in ns of the monotonic clock.
+    def take(self, jobs: Sequence[Job], *, asked_at: float) -> None:
+        """Take jobs whose claim was asked for at `asked_at`, of the clock `boot`.
 
         They begin in their order, a slice in each turn of the loop.
         """
@@ -210,7 +211,7 @@ class Attempts:
         context.begun = True
         began = time.monotonic_ns()
         try:
-            if began - context.asked_at > LATE and not context.cancelled():
+            if boot() - context.asked_at > LATE and not context.cancelled():
                 self.doubtful.set()  # all that are dropped here go back together, as lost claims
                 return
             span = self._trace_run(job) if self._telemetry.on else None
@@ -250,10 +251,10 @@ class Attempts:
             log.warning("could not give jobs back yet: %s: %s", ids, error)
             self.doubtful.set()
 
-    def _trace_claim(self, job: Job, asked_at: int) -> None:
+    def _trace_claim(self, job: Job, asked_at: float) -> None:
         if parent := job.meta.get("traceparent"):
             span = self._telemetry.start(f"claim {job.queue}", parent=parent, kind="consumer")
-            span.started = time.time_ns() - (time.monotonic_ns() - asked_at)
+            span.started = time.time_ns() - int((boot() - asked_at) * 1e9)
             self._telemetry.end(span)
 
     def _trace_run(self, job: Job) -> Span:

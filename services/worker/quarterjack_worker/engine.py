@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from quarterjack import channels
+from quarterjack.clock import boot
 from quarterjack.database import LOST, Pool, ask
 from quarterjack.health import stalled
 from quarterjack.queries import limited_claims
@@ -56,7 +57,7 @@ class Engine:
         self._looked_at = self._beaten_at = -math.inf
         self._unanswered: set[str] = set()
         self._roomy, self._gathering = asyncio.Event(), False
-        self._patience = LATE / 1e9
+        self._patience = LATE
         self.attempts = Attempts(
             pool,
             queues,
@@ -109,7 +110,7 @@ class Engine:
             try:
                 more = await self._claim()
                 self._looked_at = time.monotonic()
-                reachable, self._patience = True, LATE / 1e9
+                reachable, self._patience = True, LATE
             except LOST as error:
                 more, self._patience = False, min(self._patience * 2, LONGEST_PATIENCE)
                 self._queues.rung(None)
@@ -143,7 +144,7 @@ class Engine:
         wants = self._queues.wants()
         if not any(self._queues[want.queue].hungry for want in wants) or self._acker.full:
             return False
-        asked_at, nonce = time.monotonic_ns(), uuid4().hex[:12]
+        asked_at, nonce = boot(), uuid4().hex[:12]
         self._unanswered.add(nonce)
         for want in wants:  # who rings from now on may be too late for this claim
             self._queues[want.queue].hungry = False

@@ -51,7 +51,7 @@ class Context:
     handlers_pool: "Pool | None"
     told: Told
     ask: Read | None = None
-    asked_at: int = 0
+    asked_at: float = 0.0
     marks: Marks | None = None
     deadline: datetime | None = None
     stopping: bool = False
