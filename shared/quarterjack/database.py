@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -190,15 +190,22 @@ async def answered(
     A cancel request would make a commit that waits for a synchronous standby visible but unreplicated.
     """
     task = asyncio.ensure_future(question)
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # it may end unheard
     try:
         done, _ = await asyncio.wait({task}, timeout=patience)
         if not done:
-            connection.terminate()
+            _cut(connection)
         return await task
     except asyncio.CancelledError:
-        connection.terminate()
+        _cut(connection)
         task.cancel()
         raise
+
+
+def _cut(connection: Connection) -> None:
+    """Cut a connection, unless its pool has taken it back already, because it was lost at the same time."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 async def ask(

@@ -66,6 +66,20 @@ async def test_a_connection_is_reset_after_others_and_not_after_a_loan(
     assert interval == "2s"
 
 
+async def test_a_connection_that_is_lost_while_it_is_cut_is_lost(database: TestDatabase) -> None:
+    loop = asyncio.get_running_loop()
+    answer = loop.create_future()
+
+    async def lose() -> None:
+        connection.terminate()
+        await answer
+
+    async with database.pool.acquire() as connection:
+        loop.call_later(0.05, answer.set_exception, ConnectionResetError("it was lost"))
+        with pytest.raises(ConnectionResetError):
+            await answered(connection, lose(), 0.0)
+
+
 async def test_a_connection_that_is_given_up_while_it_is_made_is_closed(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
