@@ -121,9 +121,14 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """False as soon as it has ended, before the event loop hears of it: a job given to it would fail."""
+        """False as soon as it has ended, before the event loop hears of it: a job given to it would fail.
+
+        Where Python cannot look at it, once the loop has heard.
+        """
         if self._process.returncode is not None or self._reader.at_eof():
             return False
+        if not hasattr(os, "waitid"):  # on macOS before Python 3.13
+            return True
         look = os.WEXITED | os.WNOHANG | os.WNOWAIT
         try:
             return os.waitid(os.P_PID, self._process.pid, look) is None
@@ -155,7 +160,7 @@ class Process:
             self._next.cancel()
         self._writer.close()
         if self._process.returncode is None:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):  # macOS does not signal a zombie
                 self._process.kill()
                 os.killpg(self._process.pid, signal.SIGKILL)
 
