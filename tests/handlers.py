@@ -92,6 +92,13 @@ async def stop_the_loop() -> None:
     asyncio.get_running_loop().stop()
 
 
+@job("forget_itself")
+async def forget_itself(context: Context) -> None:
+    """Log a line of no attempt."""
+    context.job.attempted_at = None
+    log.info("nowhere")
+
+
 @job("deadline", timeout=timedelta(minutes=5))
 def deadline(args: Numbered, context: Context) -> object:
     """Say which attempt this is and how long it may take."""

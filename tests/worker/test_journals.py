@@ -6,7 +6,7 @@ import quarterjack
 from quarterjack import NewJob
 from tests.conftest import TestDatabase
 from tests.waiting import until
-from tests.worker.working import ended, working
+from tests.worker.working import ended, said, working
 
 pytestmark = pytest.mark.newest_postgres
 LAST = "SELECT lines -> -1 ->> 'text' FROM qj_journals WHERE job_id = $1"
@@ -82,3 +82,16 @@ async def test_the_last_words_of_a_deploy_are_kept(database: TestDatabase) -> No
         await worker.stop()
 
     assert await database.pool.fetchval(LAST, telling.id) == "the last words"
+
+
+async def test_a_journal_of_a_job_that_its_handler_has_spoilt_is_dropped(
+    database: TestDatabase,
+) -> None:
+    async with working(database) as (_, worker):
+        await quarterjack.enqueue(database.pool, "forget_itself")
+        await until(lambda: said(worker, "dropped 1 journals"))
+        await quarterjack.enqueue(database.pool, "tell_in_thread")
+        jobs = await ended(database)
+
+        assert not await said(worker, "starting again")
+    assert [job["state"] for job in jobs] == ["completed"] * 2

@@ -43,13 +43,13 @@ class Journals:
         keys = list(self._changed)
         for first in range(0, len(keys), BATCH):
             taken = {key: self._changed.pop(key) for key in keys[first : first + BATCH]}
-            batch = [journal() for journal in taken.values()]
             try:
+                batch = [journal() for journal in taken.values()]
                 await ask(pool, partial(journals.write, journals=batch), ANSWER_WITHIN)
-            except REFUSED:
-                log.exception("dropped %d journals of attempts", len(batch))
+            except (*REFUSED, AssertionError):  # also of a job that its handler has spoilt
+                log.exception("dropped %d journals of attempts", len(taken))
             except LOST as error:
-                log.debug("could not write %d journals: %s", len(batch), error)
+                log.debug("could not write %d journals: %s", len(taken), error)
                 for key, journal in taken.items():
                     self._changed.setdefault(key, journal)
                 return
