@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from contextlib import suppress
@@ -90,6 +91,12 @@ async def leave_in_a_task() -> None:
 async def stop_the_loop() -> None:
     """Stop the loop on which everything runs."""
     asyncio.get_running_loop().stop()
+
+
+@job("leave_at_once")
+async def leave_at_once() -> None:
+    """End the process as if all were well."""
+    os._exit(0)
 
 
 @job("forget_itself")

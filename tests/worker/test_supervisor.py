@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import quarterjack
 from tests.conftest import TestDatabase
 from tests.processes import Service, cluster
 from tests.waiting import until
-from tests.worker.working import said, working
+from tests.worker.working import ended, said, working
 
 pytestmark = pytest.mark.linux
 
@@ -43,6 +44,19 @@ async def test_one_that_waits_to_start_another_ends_at_once(database: TestDataba
         )
 
         assert await worker.stop() == 0
+
+
+async def test_a_job_that_ends_its_process_with_code_0_has_taken_it_down(
+    database: TestDatabase,
+) -> None:
+    async with working(database) as (_, worker):
+        await quarterjack.enqueue(database.pool, "leave_at_once", max_attempts=1)
+        [job] = await ended(database)
+        await until(partial(_started, worker, 2), within=30)
+
+        assert await worker.stop() == 0
+    assert job["state"] == "discarded"
+    assert "WorkerDied" in job["error"]
 
 
 def _children(worker: Service) -> list[int]:

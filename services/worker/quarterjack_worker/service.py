@@ -33,7 +33,7 @@ from quarterjack_worker.loop_watch import LoopWatch
 from quarterjack_worker.measures import measure
 from quarterjack_worker.oban_web import ObanWeb
 from quarterjack_worker.queues import Queues
-from quarterjack_worker.settings import CONDEMNED, LARGEST, Settings
+from quarterjack_worker.settings import CONDEMNED, LARGEST, STOPPED, Settings
 from quarterjack_worker.steering import remember
 
 log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ async def serve(settings: Settings, life: UUID, turns: int, marks: int | None) -
         log.error("this worker was declared dead while it was silent; starting anew")
         return CONDEMNED
     log.info("worker %s stopped", node)
-    return 0
+    return STOPPED
 
 
 async def _introduce(pool: Pool, node: str, queues: Queues) -> None:

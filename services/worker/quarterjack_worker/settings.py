@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
-CONDEMNED = 75
+STOPPED, CONDEMNED = 74, 75
+"""Exit codes of a worker process for its supervisor: a handler may end the process with any other one, also with 0."""
 LARGEST = 10_000
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from uuid import UUID, uuid4
 
 from quarterjack_worker import deaths, marks
-from quarterjack_worker.settings import CONDEMNED, Settings
+from quarterjack_worker.settings import CONDEMNED, STOPPED, Settings
 from quarterjack_worker.stand_in import LONGEST, StandIn
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,11 @@ class Supervisor:
             ever = ever or began
             obituary = f"the worker process of {self._node} {how}"
             if began:
-                asyncio.run(settle(self._settings, life, obituary if code else None, waited))
-            if code == 0 or (code > 0 and not ever):
+                reason = None if code == STOPPED else obituary
+                asyncio.run(settle(self._settings, life, reason, waited))
+            if code == STOPPED:
+                return 0
+            if code >= 0 and not ever:
                 return 0 if self._stopping else code
             delay = FIRST_DELAY if time.monotonic() - since > STEADY_AFTER else delay
             if not self._stopping:
