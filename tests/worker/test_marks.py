@@ -1,6 +1,7 @@
 """A death costs an attempt those jobs that had begun, and no other."""
 
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from functools import partial
@@ -59,6 +60,17 @@ def test_marks_stay_until_the_outcome_is_written(
         shown.take(4)
 
         assert [waiting(memory)(id) for id in (1, 2, 3, 4)] == [True, False, False, True]
+
+
+def test_memory_that_cannot_be_had_in_full_is_none() -> None:
+    """As under a limit to what files may be."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, before[1]))
+    try:
+        with marks.memory() as memory:
+            assert memory is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_without_memory_every_job_may_have_begun() -> None:

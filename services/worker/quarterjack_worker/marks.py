@@ -17,7 +17,7 @@ import mmap
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 SIZE = 2**18
 TURN_AFTER = 2**15
@@ -59,17 +59,16 @@ class Marks:
 
 @contextmanager
 def memory() -> Iterator[int | None]:
-    """Make memory for the marks of one process; None where there is none to share."""
-    descriptor = None
-    if sys.platform == "linux":
-        with suppress(OSError):
-            descriptor = os.memfd_create("quarterjack-marks")
-            os.ftruncate(descriptor, LENGTH)
-    try:
+    """Make memory for the marks of one process; None where there is none to share, or too little."""
+    with ExitStack() as stack:
+        descriptor = None
+        if sys.platform == "linux":
+            with suppress(OSError):
+                made = os.memfd_create("quarterjack-marks")
+                stack.callback(os.close, made)
+                os.ftruncate(made, LENGTH)
+                descriptor = made
         yield descriptor
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def waiting(descriptor: int | None) -> Callable[[int], bool]:
