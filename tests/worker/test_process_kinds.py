@@ -1,6 +1,7 @@
 """What a job in a process may be and do: `async def`, copies of the process, programs that it starts."""
 
 import asyncio
+import io
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ from quarterjack.database import Pool
 from quarterjack.model import JobState
 from quarterjack.queries import jobs
 from quarterjack.testing import enqueued
+from quarterjack_worker.handlers.messages import Stop, pack, receive
 from quarterjack_worker.handlers.processes import Processes
 from quarterjack_worker.testing import drain, perform
 from tests.conftest import TestDatabase
@@ -175,3 +177,9 @@ async def test_a_process_is_used_again_where_python_cannot_look_at_it(
     await processes.close()
 
     assert first is second
+
+
+@pytest.mark.parametrize("length", [0, 7, 8, 20])
+def test_what_a_worker_could_not_say_to_its_end_is_its_end(length: int) -> None:
+    with pytest.raises(EOFError):
+        receive(io.BytesIO(pack(Stop())[:length]))

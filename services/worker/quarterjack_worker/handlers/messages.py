@@ -84,9 +84,13 @@ async def read(reader: asyncio.StreamReader) -> Any:
 
 
 def receive(file: BinaryIO) -> Any:
-    """Wait for a message; EOFError when there is none any more."""
-    head = file.read(LENGTH.size)
-    if len(head) < LENGTH.size:
+    """Wait for a message; EOFError when there is none any more, or not all of it."""
+    (length,) = LENGTH.unpack(_take(file, LENGTH.size))
+    return pickle.loads(_take(file, length))  # noqa: S301 - the worker wrote it
+
+
+def _take(file: BinaryIO, length: int) -> bytes:
+    taken = file.read(length)
+    if len(taken) < length:
         raise EOFError
-    (length,) = LENGTH.unpack(head)
-    return pickle.loads(file.read(length))  # noqa: S301 - the worker wrote it
+    return taken
