@@ -93,6 +93,12 @@ async def stop_the_loop() -> None:
     asyncio.get_running_loop().stop()
 
 
+@job("tell_what_is_inherited")
+async def tell_what_is_inherited() -> object:
+    """Say what a program that a handler starts would take for its own."""
+    return Discard(f"{[each for each in os.environ if each.startswith('QUARTERJACK_WORKER')]}")
+
+
 @job("leave_at_once")
 async def leave_at_once() -> None:
     """End the process as if all were well."""

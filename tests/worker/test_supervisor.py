@@ -59,6 +59,16 @@ async def test_a_job_that_ends_its_process_with_code_0_has_taken_it_down(
     assert "WorkerDied" in job["error"]
 
 
+async def test_a_worker_that_a_handler_starts_is_no_life_of_this_one(
+    database: TestDatabase,
+) -> None:
+    async with working(database):
+        await quarterjack.enqueue(database.pool, "tell_what_is_inherited")
+        [job] = await ended(database)
+
+    assert job["error"] == "Discarded: []"
+
+
 def _children(worker: Service) -> list[int]:
     return [
         int(pid)

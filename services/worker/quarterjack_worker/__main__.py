@@ -33,11 +33,11 @@ def main() -> None:
         set_up_logging()
     except SettingInvalid as error:
         sys.exit(f"quarterjack-worker: {error}")
-    life = os.environ.get(supervisor.LIFE)
-    if life is None:
+    told = (supervisor.LIFE, supervisor.TURNS, supervisor.MARKS)
+    life, turns, marks = (os.environ.pop(name, "") for name in told)  # it is for no other process
+    if not life:
         sys.exit(supervisor.supervise(chosen, sys.argv[1:], node_name()))
-    marks = os.environ.get(supervisor.MARKS)
-    _work(chosen, UUID(life), int(os.environ[supervisor.TURNS]), int(marks) if marks else None)
+    _work(chosen, UUID(life), int(turns), int(marks) if marks else None)
 
 
 def _work(chosen: settings.Settings, life: UUID, turns: int, marks: int | None) -> None:
