@@ -4,6 +4,8 @@ import asyncio
 import io
 import os
 import signal
+import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from quarterjack.model import JobState
 from quarterjack.queries import jobs
 from quarterjack.testing import enqueued
 from quarterjack_worker.handlers.messages import Stop, pack, receive
-from quarterjack_worker.handlers.processes import Processes
+from quarterjack_worker.handlers.processes import CHILD, Processes
 from quarterjack_worker.testing import drain, perform
 from tests.conftest import TestDatabase
 from tests.process_handlers import Marked, await_anything
@@ -183,3 +185,22 @@ async def test_a_process_is_used_again_where_python_cannot_look_at_it(
 def test_what_a_worker_could_not_say_to_its_end_is_its_end(length: int) -> None:
     with pytest.raises(EOFError):
         receive(io.BytesIO(pack(Stop())[:length]))
+
+
+async def test_a_process_whose_worker_is_gone_says_nothing() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            CHILD,
+            str(theirs.fileno()),
+            pass_fds=[theirs.fileno()],
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    ours.close()
+
+    said, _ = await process.communicate()
+
+    assert (process.returncode, said) == (0, b"")

@@ -144,9 +144,7 @@ class Rescuer:
         """Declare the silent dead; whether there are any."""
         silent = await upkeep.silent_producers(db, patience=PATIENCE)
         offset = silent[0].seen_at.timestamp() - boot() if silent else None
-        now = self._hear(
-            offset
-        )  # before anybody is judged: it may be the first answer after an outage
+        now = self._hear(offset)  # before anybody is judged: an outage may have ended
         if not silent or now - self._steady_since < STEADY:
             return bool(silent)
         found = frozenset(producer.uuid for producer in silent)

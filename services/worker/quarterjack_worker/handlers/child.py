@@ -65,7 +65,8 @@ def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
     os.register_at_fork(after_in_child=partial(_hang_up, sock))
-    Child(sock).serve()
+    with suppress(OSError, EOFError):  # its worker is gone
+        Child(sock).serve()
 
 
 def _hang_up(sock: socket.socket) -> None:

@@ -145,9 +145,7 @@ class Runner:
             backoff = type.backoff if type else None
             last = job.attempt >= job.max_attempts
             delay = None if last else seconds_until_retry(backoff, job)
-        except (
-            Exception
-        ) as spoilt:  # a handler may write to its job, and the outcome must not be lost
+        except Exception as spoilt:  # by a handler that wrote to its job
             log.error("job %s cannot be retried: %s", context.claim.id, name(spoilt))
             last, delay = True, None
         return Ack(
