@@ -13,7 +13,7 @@ from quarterjack.redaction import redact, restore, scrub
 from quarterjack_admin.assets import CONTENT, DIRECTORY, address
 from quarterjack_admin.limits import ACCOUNT, Limits
 from quarterjack_admin.preview import Preview, preview_typed
-from quarterjack_admin.words import away, took
+from quarterjack_admin.words import ahead, away, took
 from tests.admin.conftest import Admin
 
 ROOT = Path(quarterjack_admin.__file__).parent
@@ -138,3 +138,10 @@ def test_tries_refill_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def look_ahead(expression: str, zone: str, dst: str) -> Preview:
     typed = {"cron": expression, "timezone": zone, "dst": dst}
     return preview_typed(typed, {}, NOW, name="s")
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "said"), [(0.4, "0 ms"), (-0.4, "0 ms"), (20, "+20 ms"), (-1200, "−1.2 s")]
+)
+def test_a_clock_is_ahead_or_behind(milliseconds: float, said: str) -> None:
+    assert ahead(timedelta(milliseconds=milliseconds)) == said

@@ -39,9 +39,10 @@ async def process_of(mark: Path) -> int:
 
 
 def lives(pid: int) -> bool:
-    """Not a zombie either."""
+    """Not a zombie either, of which no thread is left: while one is, its parent cannot see that it ends."""
     try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+        threads = len(os.listdir(f"/proc/{pid}/task"))
+        return threads > 1 or "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):  # gone, or just going
         return False
 

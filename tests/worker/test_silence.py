@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,21 +18,31 @@ from tests.worker.test_engine import engine_of
 SILENCE = "SELECT pg_sleep(600)"
 
 
+def fall_silent(
+    monkeypatch: pytest.MonkeyPatch, queries: ModuleType, name: str, *, done: bool = False
+) -> None:
+    """Have a question of ours never be answered, the first time, though it is `done`, or else not even begun."""
+    ask, asked = getattr(queries, name), []
+
+    async def first_in_vain(db: Connection, *args: Any, **options: Any) -> Any:
+        asked.append(name)
+        first = len(asked) == 1
+        if first and not done:
+            await db.execute(SILENCE)
+        answer = await ask(db, *args, **options)
+        if first:
+            await db.execute(SILENCE)
+        return answer
+
+    monkeypatch.setattr(queries, name, first_in_vain)
+
+
 async def test_a_claim_is_not_waited_for_longer_than_what_it_takes_may_begin(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("quarterjack_worker.engine.LATE", 0.2)
     ran.clear()
-    asked: list[int] = []
-    claim = limited_claims.claim
-
-    async def first_in_vain(db: Connection, **options: Any) -> Any:
-        asked.append(1)
-        if len(asked) == 1:
-            await db.execute(SILENCE)
-        return await claim(db, **options)
-
-    monkeypatch.setattr(limited_claims, "claim", first_in_vain)
+    fall_silent(monkeypatch, limited_claims, "claim")
     await quarterjack.enqueue(database.pool, "noted", {"n": 1})
     with ThreadPoolExecutor(1) as threads:
         claiming = asyncio.create_task(
@@ -45,17 +56,7 @@ async def test_an_outcome_is_written_though_those_before_it_get_no_answer(
     holding: Holding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("quarterjack_worker.acker.FIRST_PATIENCE", 0.2)
-    asked: list[int] = []
-    complete = acks.complete
-
-    async def first_without_answer(db: Connection, *args: Any, **options: Any) -> Any:
-        done = await complete(db, *args, **options)
-        asked.append(1)
-        if len(asked) == 1:
-            await db.execute(SILENCE)
-        return done
-
-    monkeypatch.setattr(acks, "complete", first_without_answer)
+    fall_silent(monkeypatch, acks, "complete", done=True)
     jobs = await holding.claim(2)
     holding.acker.add(completed(holding, jobs[0]))
     writing = asyncio.create_task(holding.acker.run())
@@ -73,16 +74,7 @@ async def test_a_look_for_lost_claims_that_gets_no_answer_is_repeated(
 ) -> None:
     """A claim that was cut off is often not the only victim among the connections of the pool."""
     monkeypatch.setattr("quarterjack_worker.lost_claims.ANSWER_WITHIN", 0.2)
-    asked: list[int] = []
-    held_by = claims.held_by
-
-    async def first_in_vain(db: Connection, **options: Any) -> Any:
-        asked.append(1)
-        if len(asked) == 1:
-            await db.execute(SILENCE)
-        return await held_by(db, **options)
-
-    monkeypatch.setattr(claims, "held_by", first_in_vain)
+    fall_silent(monkeypatch, claims, "held_by")
     await holding.claim(1)
     holding.lost.cut_off()
     looking = asyncio.create_task(holding.lost.run())

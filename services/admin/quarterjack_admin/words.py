@@ -53,6 +53,13 @@ def _two(large: int, unit: str, small: int, small_unit: str) -> str:
     return f"{large} {unit} {small} {small_unit}" if small else f"{large} {unit}"
 
 
+def ahead(span: timedelta) -> str:
+    """Give by how much a clock is ahead, or behind: +20 ms, −1.2 s, and 0 ms for less than half of one."""
+    if abs(span) < timedelta(milliseconds=0.5):
+        return "0 ms"
+    return f"{'−' if span < timedelta(0) else '+'}{took(span)}"
+
+
 def away(at: datetime, now: datetime) -> str:
     """Give the distance from now: "41 s ago", "in 1 m 12 s"."""
     span = at - now
@@ -112,6 +119,7 @@ def count(number: int, cap: int) -> str:
 
 FILTERS: Mapping[str, Any] = {
     "took": took,
+    "ahead": ahead,
     "away": away,
     "clock": clock,
     "iso": iso,

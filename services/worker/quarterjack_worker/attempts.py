@@ -209,9 +209,9 @@ class Attempts:
     async def _run(self, queue: Queue, context: Context) -> None:
         job = context.job
         context.begun = True
-        began = time.monotonic_ns()
+        began = boot()
         try:
-            if boot() - context.asked_at > LATE and not context.cancelled():
+            if began - context.asked_at > LATE and not context.cancelled():
                 self.doubtful.set()  # all that are dropped here go back together, as lost claims
                 return
             span = self._trace_run(job) if self._telemetry.on else None
@@ -224,7 +224,7 @@ class Attempts:
                 self._acker.add(ack, parent=parent, children=context.children)
             if state != JobState.COMPLETED or log.isEnabledFor(logging.DEBUG):
                 _log_end(job, state, ack)
-            self._web.ended(job, state, ran=time.monotonic_ns() - began)
+            self._web.ended(job, state, ran=int((boot() - began) * 1e9))
             if context.thread is not None and not context.thread.done():
                 context.begun = False  # it keeps its place until its thread ends, however often it is told to stop
                 await asyncio.wait([context.thread])
@@ -232,7 +232,7 @@ class Attempts:
             await self._let_go(context)
         finally:
             self._held.pop(context.claim, None)
-            queue.ended((time.monotonic_ns() - began) / 1e9)
+            queue.ended(boot() - began)
             if not self._beginning and queue.ready:
                 self._begin(queue, queue.waiting.popleft())
             self._ended(queue)

@@ -98,16 +98,16 @@ class Runner:
                 "--import the module that has it, or give it a queue of its own"
             )
         longest = timeout_of(type, job)
-        if not type.process:
-            context.mark()
         if type.process:
             async with self._processes.one() as process:
                 context.mark()
                 result = await self._within(longest, context, partial(process.run, context))
-        elif self._layers or longest:
-            result = await self._within(longest, context, partial(self._here, type, context))
         else:
-            result = await self._here(type, context)
+            context.mark()
+            if self._layers or longest:
+                result = await self._within(longest, context, partial(self._here, type, context))
+            else:
+                result = await self._here(type, context)
         check_ran(result)
         if type.recorded and result is not None and not isinstance(result, Outcome):
             context.record(result)
