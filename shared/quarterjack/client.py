@@ -1,32 +1,28 @@
 """Enqueue jobs, on a pool or inside the caller's own transaction."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import asyncpg
 
 from quarterjack.bell import ring
 from quarterjack.database import Connection, Database, Pool, borrowed
-from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid
-from quarterjack.following import NO_TIES, Ties, look, tie
-from quarterjack.model import Enqueued
+from quarterjack.following import NO_TIES, Ties
+from quarterjack.inserting import CHUNK, due, insert, insert_alone, insert_in_chunks
+from quarterjack.model import Enqueued, Row
 from quarterjack.new_job import NewJob, row_of
-from quarterjack.queries import inserts, jobs, replacing
-from quarterjack.queries.replacing import Replacement
+from quarterjack.queries import inserts, jobs
 from quarterjack.unique import Unique
 
 log = logging.getLogger(__name__)
 
-MANY = 500
-"""As many rows are copied, which takes more round trips and less time for each."""
 INSERTING: dict[int, int] = {}
 """How many insert through a pool at once, by its id."""
-AGAIN = 5
-"""So often is tried again what deadlocks: others may insert the same keys over and over."""
 
 
 async def enqueue(
@@ -67,63 +63,83 @@ async def enqueue(
 
 
 async def enqueue_many(db: Database, new: Iterable[NewJob]) -> list[Enqueued]:
-    """Insert jobs in one statement per kind (plain, unique), all or none; results in their order."""
-    wanted = list(new)
-    for job in wanted:
-        if not isinstance(job, NewJob):
-            raise JobInvalid(f"{job!r:.60} is no job: make each by NewJob(worker=…), or new_job")
-    return await enqueue_tied(db, wanted, NO_TIES)
+    """Insert jobs, all or none; results in their order.
+
+    Up to some thousands take one statement for each kind, plain and unique. Of more, some are inserted while the next
+    are taken from `new`, so that a generator need not be held whole; in a transaction of the caller's, all are taken
+    before anything is sent.
+    """
+    rows = map(_checked, new)
+    whole = not isinstance(db, asyncpg.Pool) and db.is_in_transaction()
+    first = list(rows if whole else islice(rows, CHUNK))
+    return await _enqueue(db, first, NO_TIES, rows if len(first) == CHUNK else None)
 
 
 async def enqueue_tied(db: Database, new: Sequence[NewJob], ties: Ties) -> list[Enqueued]:
     """Insert jobs that wait for each other, as `enqueue_many` does others."""
-    if not new:
+    rows = [row_of(job, ties.marks.get(place)) for place, job in enumerate(new)]
+    for link in ties.links:
+        rows[link.child]["state"] = "suspended"
+    return await _enqueue(db, rows, ties)
+
+
+def _checked(job: NewJob) -> Row:
+    if not isinstance(job, NewJob):
+        raise JobInvalid(f"{job!r:.60} is no job: make each by NewJob(worker=…), or new_job")
+    return row_of(job)
+
+
+async def _enqueue(
+    db: Database, rows: list[Row], ties: Ties, more: Iterator[Row] | None = None
+) -> list[Enqueued]:
+    if not rows:
         return []
     if isinstance(db, asyncpg.Pool):
-        return await _insert_among_others(db, new, ties)
+        return await _insert_among_others(db, rows, ties, more)
     if db.is_in_transaction():
-        return await _insert(db, new, ties, rings_itself=False)
-    if _is_one(new, ties):
-        return await _insert_one_and_ring(db, new)
-    return await _insert_and_ring(db, new, ties, partial(jobs.ring, db))
+        return await insert(db, rows, ties, rings_itself=False)
+    if _is_one(rows):
+        return await _insert_one_and_ring(db, rows)
+    return await _insert_and_ring(db, rows, ties, more, partial(jobs.ring, db))
 
 
-async def _insert_among_others(pool: Pool, new: Sequence[NewJob], ties: Ties) -> list[Enqueued]:
+async def _insert_among_others(
+    pool: Pool, rows: list[Row], ties: Ties, more: Iterator[Row] | None
+) -> list[Enqueued]:
     """Insert through a pool: who is alone rings with its insert, several at once ring for each other."""
     inserting = INSERTING[id(pool)] = INSERTING.get(id(pool), 0) + 1
     try:
         async with borrowed(pool) as connection:
-            if inserting == 1 and _is_one(new, ties):
-                return await _insert_one_and_ring(connection, new)
-            return await _insert_and_ring(connection, new, ties, partial(ring, pool, connection))
+            if inserting == 1 and _is_one(rows):
+                return await _insert_one_and_ring(connection, rows)
+            wake = partial(ring, pool, connection)
+            return await _insert_and_ring(connection, rows, ties, more, wake)
     finally:
         if left := INSERTING.pop(id(pool)) - 1:
             INSERTING[id(pool)] = left
 
 
-def _is_one(new: Sequence[NewJob], ties: Ties) -> bool:
+def _is_one(rows: Sequence[Row]) -> bool:
     """Say if it is one plain job that is due."""
-    [first, *more] = new
-    return not (more or first.scheduled_at or first.unique or ties.waiting(new))
+    return len(rows) == 1 and rows[0]["state"] == "available" and "key" not in rows[0]
 
 
-async def _insert_one_and_ring(connection: Connection, new: Sequence[NewJob]) -> list[Enqueued]:
-    return [Enqueued(await inserts.insert_and_ring(connection, row_of(new[0])))]
+async def _insert_one_and_ring(connection: Connection, rows: Sequence[Row]) -> list[Enqueued]:
+    return [Enqueued(await inserts.insert_and_ring(connection, rows[0]))]
 
 
 async def _insert_and_ring(
     connection: Connection,
-    new: Sequence[NewJob],
+    rows: list[Row],
     ties: Ties,
+    more: Iterator[Row] | None,
     wake: Callable[[Set[str]], Awaitable[None]],
 ) -> list[Enqueued]:
-    waiting = ties.waiting(new)
-    results = await _insert_alone(connection, new, ties, tied=bool(waiting))
-    queues = {
-        job.queue
-        for place, (job, result) in enumerate(zip(new, results, strict=True))
-        if job.scheduled_at is None and not result.conflict and place not in waiting
-    }
+    if more is None:
+        results = await insert_alone(connection, rows, ties)
+        queues = due(rows, results)
+    else:
+        results, queues = await insert_in_chunks(connection, rows, more)
     if queues:
         try:
             await wake(queues)
@@ -132,102 +148,3 @@ async def _insert_and_ring(
                 "could not wake %s: %s; its workers will poll", ", ".join(sorted(queues)), error
             )
     return results
-
-
-async def _insert_alone(
-    connection: Connection, new: Sequence[NewJob], ties: Ties, *, tied: bool
-) -> list[Enqueued]:
-    """Insert in a transaction of its own, and again if it deadlocks with a unique insert of another period."""
-    mixed = len({job.unique is None for job in new}) == 2
-    replacing = any(job.unique is not None and job.unique.replace for job in new)
-    left = AGAIN
-    while True:
-        try:
-            if not (mixed or replacing or tied):
-                return await _insert(connection, new, ties, rings_itself=True)
-            async with connection.transaction():
-                return await _insert(connection, new, ties, rings_itself=True)
-        except asyncpg.DeadlockDetectedError:
-            if not left:
-                raise
-            left -= 1
-
-
-async def _insert(
-    connection: Connection, new: Sequence[NewJob], ties: Ties, *, rings_itself: bool
-) -> list[Enqueued]:
-    rows = [row_of(job) for job in new]
-    if not (waiting := ties.waiting(new)):
-        return await _insert_rows(connection, new, rows, rings_itself=rings_itself)
-    for place, row in enumerate(rows):
-        row["state"] = "suspended" if place in waiting else row["state"]
-        if mark := ties.marks.get(place):
-            row["meta"] = encode_object("meta", {**new[place].meta, **mark})
-    looks = await look(connection, new, ties)
-    results = await _insert_rows(connection, new, rows, rings_itself=rings_itself)
-    await tie(connection, new, results, ties, looks)
-    return results
-
-
-async def _insert_rows(
-    connection: Connection,
-    new: Sequence[NewJob],
-    rows: Sequence[dict[str, Any]],
-    *,
-    rings_itself: bool,
-) -> list[Enqueued]:
-    plain = [index for index, job in enumerate(new) if job.unique is None]
-    if plain and len(new) == 1:
-        return [Enqueued(await inserts.insert_one(connection, rows[0], rings_itself=rings_itself))]
-    if len(plain) == len(new):
-        many = len(rows) >= MANY and not any(row["tags"] for row in rows)
-        insert = inserts.copy if many else inserts.insert
-        return list(map(Enqueued, await insert(connection, rows, rings_itself=rings_itself)))
-    results: dict[int, Enqueued] = {}
-    if plain:
-        ids = await inserts.insert(
-            connection, [rows[index] for index in plain], rings_itself=rings_itself
-        )
-        results |= {index: Enqueued(id=id) for index, id in zip(plain, ids, strict=True)}
-    unique = [index for index, job in enumerate(new) if job.unique is not None]
-    outcomes = await inserts.insert_unique(
-        connection, [rows[index] for index in unique], rings_itself=rings_itself
-    )
-    results |= dict(zip(unique, outcomes, strict=True))
-    replaced = await _replace(connection, new, rows, results)
-    return [
-        results[index]._replace(replaced=True) if index in replaced else results[index]
-        for index in range(len(new))
-    ]
-
-
-async def _replace(
-    connection: Connection,
-    new: Sequence[NewJob],
-    rows: Sequence[dict[str, Any]],
-    results: Mapping[int, Enqueued],
-) -> set[int]:
-    """Let inserts replace what they conflict with, the last of several; the places of those that did."""
-    wanted: dict[int, tuple[int, Replacement]] = {}
-    for index, job in enumerate(new):
-        id = results[index].id
-        if job.unique is None or not job.unique.replace or not results[index].conflict or not id:
-            continue
-        row = rows[index]
-        wanted[id] = (
-            index,
-            Replacement(
-                id=id,
-                key=row["key"],
-                fields=job.unique.replace,
-                args=row["args"],
-                scheduled_at=row["scheduled_at"],
-                priority=job.priority,
-                max_attempts=job.max_attempts,
-                tags=row["tags"],
-            ),
-        )
-    if not wanted:
-        return set()
-    done = await replacing.replace(connection, [each for _, each in wanted.values()])
-    return {index for id, (index, _) in wanted.items() if id in done}

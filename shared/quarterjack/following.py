@@ -1,27 +1,18 @@
 """Jobs that wait for others: what is checked and written besides their rows when they are inserted."""
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from quarterjack.database import Connection
 from quarterjack.errors import JobInvalid
-from quarterjack.model import Enqueued
+from quarterjack.model import Enqueued, Row
 from quarterjack.queries import flows
 from quarterjack.queries.flows import Edge
 from quarterjack.unique import are_texts
 
 ENDS = ("cancelled", "discarded", "deleted")
 LARGEST = 2**63 - 1
-
-
-class Waiting(Protocol):
-    """What matters of a NewJob here."""
-
-    @property
-    def after(self) -> Sequence[int]: ...
-    @property
-    def even_if(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +35,6 @@ class Ties:
     marks: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     late: bool = False
 
-    def waiting(self, new: Sequence[Waiting]) -> Set[int]:
-        """Give the places of the jobs that wait for others."""
-        return {link.child for link in self.links} | {
-            place for place, job in enumerate(new) if job.after
-        }
-
 
 NO_TIES = Ties()
 
@@ -66,11 +51,9 @@ def read_after(after: object, even_if: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(after))
 
 
-async def look(
-    connection: Connection, new: Sequence[Waiting], ties: Ties
-) -> Mapping[int, str | None]:
+async def look(connection: Connection, rows: Sequence[Row], ties: Ties) -> Mapping[int, str | None]:
     """Look at the jobs that new ones wait for: how each has ended, None if it has not. JobInvalid if one is missing."""
-    wanted = {id for job in new for id in job.after}
+    wanted = {id for row in rows for id in row.get("after", ())}
     if not wanted:
         return {}
     found = await flows.outcomes(connection, wanted)
@@ -85,7 +68,7 @@ async def look(
 
 async def tie(
     connection: Connection,
-    new: Sequence[Waiting],
+    rows: Sequence[Row],
     results: Sequence[Enqueued],
     ties: Ties,
     looks: Mapping[int, str | None],
@@ -93,16 +76,16 @@ async def tie(
     """Write what the inserted jobs wait for."""
     ids = {place: result.id for place, result in enumerate(results) if result.id is not None}
     edges = [
-        Edge(parent=parent, child=ids[place], even_if=job.even_if)
-        for place, job in enumerate(new)
-        for parent in job.after
+        Edge(parent=parent, child=ids[place], even_if=row["even_if"])
+        for place, row in enumerate(rows)
+        for parent in row.get("after", ())
     ]
     edges += [
         Edge(
             parent=ids[link.parent],
             child=ids[link.child],
             name=link.name,
-            even_if=new[link.child].even_if,
+            even_if=rows[link.child].get("even_if", ()),
         )
         for link in ties.links
     ]

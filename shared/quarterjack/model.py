@@ -65,6 +65,10 @@ class Job:
     discarded_at: datetime | None
 
 
+Row = dict[str, Any]
+"""What is written of a new job, by column; and what it waits for, or is unique by, if it does."""
+
+
 class Enqueued(NamedTuple):
     """What became of an insert: the new job's id, or the id of the job it conflicts with, and if that was replaced."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid
 from quarterjack.following import read_after
+from quarterjack.model import Row
 from quarterjack.unique import Unique
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -45,9 +46,10 @@ class NewJob:
     even_if: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for name, value in (("worker", self.worker), ("queue", self.queue)):
-            if not isinstance(value, str) or not _is_name(value):
-                raise JobInvalid(f"{name} is {value!r:.60}: give a name of 1 to 127 characters")
+        if not isinstance(self.worker, str) or not _is_name(self.worker):
+            raise _misnamed("worker", self.worker)
+        if not isinstance(self.queue, str) or not _is_name(self.queue):
+            raise _misnamed("queue", self.queue)
         if type(self.priority) is not int or not 0 <= self.priority <= 9:
             raise JobInvalid(f"priority is {self.priority!r:.60}: give 0 (first) to 9 (last)")
         if type(self.max_attempts) is not int or not 0 < self.max_attempts <= MAX_MAX_ATTEMPTS:
@@ -69,16 +71,16 @@ class NewJob:
             )
 
 
-def row_of(job: NewJob) -> dict[str, Any]:
-    """Give what is written of a job; JobInvalid if it cannot be stored."""
+def row_of(job: NewJob, mark: Mapping[str, Any] | None = None) -> Row:
+    """Give what is written of a job, with meta of ours if there is a mark; JobInvalid if it cannot be stored."""
     if job.meta and isinstance(job.meta, Mapping):
         for name, why in OURS.items():
             if name in job.meta:
                 raise JobInvalid(f"meta holds {name}; {why}")
-    row: dict[str, Any] = {
+    row: Row = {
         "worker": job.worker,
         "queue": job.queue,
-        "state": "available" if job.scheduled_at is None else "scheduled",
+        "state": "suspended" if job.after else "scheduled" if job.scheduled_at else "available",
         "scheduled_at": None if job.scheduled_at is None else job.scheduled_at.astimezone(UTC),
         "priority": job.priority,
         "max_attempts": job.max_attempts,
@@ -86,6 +88,10 @@ def row_of(job: NewJob) -> dict[str, Any]:
         "args": encode_object("args", job.args),
         "meta": encode_object("meta", job.meta),
     }
+    if mark:
+        row["meta"] = encode_object("meta", {**job.meta, **mark})
+    if job.after or job.even_if:
+        row |= {"after": job.after, "even_if": job.even_if}
     if job.unique is not None:
         key = job.unique.key(worker=job.worker, queue=job.queue, args=job.args)
         row |= {
@@ -93,6 +99,7 @@ def row_of(job: NewJob) -> dict[str, Any]:
             "key": key,
             "states": job.unique.blocking_states(),
             "period": None if job.unique.period is None else job.unique.period.total_seconds(),
+            "replace": job.unique.replace,
         }
     return row
 
@@ -116,6 +123,10 @@ def _normal_tags(tags: Sequence[str]) -> list[str]:
 @lru_cache(1_000)
 def _is_name(value: str) -> bool:
     return value != "" and _is_text(value, longest=127)
+
+
+def _misnamed(what: str, name: object) -> JobInvalid:
+    return JobInvalid(f"{what} is {name!r:.60}: give a name of 1 to 127 characters")
 
 
 def _check_tags(tags: object) -> None:

@@ -1,6 +1,8 @@
 """Many jobs are copied, and are what they would be if each were inserted by itself."""
 
-from collections.abc import Sequence
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,8 +10,8 @@ import asyncpg
 import pytest
 
 import quarterjack
-from quarterjack import NewJob
-from quarterjack.client import MANY
+from quarterjack import JobInvalid, NewJob, Unique
+from quarterjack.inserting import CHUNK, MANY, SLICE
 from tests.conftest import TestDatabase
 
 ROWS = """
@@ -41,6 +43,8 @@ CREATE ROLE only_inserts;
 GRANT INSERT, SELECT ON oban_jobs TO only_inserts;
 SET LOCAL ROLE only_inserts;
 """
+TAGS = [*NAMES, "{", "}", "a,b", '"', '\\"', "null", "'", "{}"]
+LONG = CHUNK * 2 + 100
 TIMES = [None, datetime(1, 1, 3, tzinfo=UTC), datetime(2030, 1, 1, 12, 30, 1, 5, tzinfo=UTC)]
 
 
@@ -54,9 +58,14 @@ def awkward() -> list[NewJob]:
             scheduled_at=TIMES[place % len(TIMES)],
             priority=place % 10,
             max_attempts=place + 1,
+            tags=TAGS[place % len(TAGS) :] if place % 3 else (),
         )
         for place in range(MANY)
     ]
+
+
+def bad_at(bad: int) -> Iterator[NewJob]:
+    return (NewJob(worker="w", priority=10 if place == bad else 0) for place in range(LONG))
 
 
 async def test_copied_jobs_are_as_inserted_ones(database: TestDatabase) -> None:
@@ -123,13 +132,82 @@ async def test_a_role_that_may_insert_may_insert_many(database: TestDatabase) ->
         await transaction.rollback()
 
 
-async def test_many_jobs_with_tags_keep_them(database: TestDatabase) -> None:
-    many = [NewJob(worker="w", tags=["a"] if place == 7 else []) for place in range(MANY)]
+async def test_more_than_a_chunk_arrive_in_their_order(database: TestDatabase) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    many = (NewJob(worker="w", queue=str(n // CHUNK), args={"n": n}) for n in range(LONG))
 
-    await quarterjack.enqueue_many(database.pool, many)
+    ear = await asyncpg.connect(database.url)
+    await ear.add_listener("public.oban_insert", lambda *said: heard.put_nowait(str(said[3])))
 
-    tags = await database.pool.fetch("SELECT tags FROM oban_jobs ORDER BY id")
-    assert [place for place, row in enumerate(tags) if row["tags"]] == [7]
+    made = await quarterjack.enqueue_many(database.pool, many)
+
+    rows = await database.pool.fetch("SELECT id, (args -> 'n')::integer AS n FROM oban_jobs")
+    assert {row["id"]: row["n"] for row in rows} == {each.id: n for n, each in enumerate(made)}
+    assert len(made) == LONG
+    async with asyncio.timeout(10):
+        assert {json.loads(await heard.get())["queue"] for _ in range(3)} == {"0", "1", "2"}
+    await ear.close()
+
+
+@pytest.mark.parametrize("at", [CHUNK - 1, CHUNK, LONG - 1])
+async def test_one_bad_job_late_leaves_none(database: TestDatabase, at: int) -> None:
+    with pytest.raises(JobInvalid, match="priority is 10"):
+        await quarterjack.enqueue_many(database.pool, bad_at(at))
+
+    assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == 0
+    assert (await quarterjack.enqueue(database.pool, "next")).id
+
+
+async def test_a_bad_job_does_not_end_the_transaction_it_was_for(database: TestDatabase) -> None:
+    async with database.pool.acquire() as connection, connection.transaction():
+        with pytest.raises(JobInvalid, match="priority is 10"):
+            await quarterjack.enqueue_many(connection, bad_at(LONG - 1))
+        await quarterjack.enqueue(connection, "instead")
+
+    assert await database.pool.fetchval("SELECT array_agg(worker) FROM oban_jobs") == ["instead"]
+
+
+async def test_others_may_come_late_among_many(database: TestDatabase) -> None:
+    first = await quarterjack.enqueue(database.pool, "first")
+    assert first.id
+    kinds: dict[int, dict[str, Any]] = {
+        CHUNK + 7: {"unique": Unique()},
+        CHUNK + 9: {"unique": Unique()},
+        CHUNK * 2 + 1: {"after": [first.id]},
+    }
+
+    made = await quarterjack.enqueue_many(
+        database.pool, (NewJob(worker="w", **kinds.get(place, {})) for place in range(LONG))
+    )
+
+    assert [place for place, each in enumerate(made) if each.conflict] == [CHUNK + 9]
+    assert made[CHUNK + 7].id == made[CHUNK + 9].id
+    found = await database.pool.fetch("SELECT id FROM oban_jobs WHERE state = 'suspended'")
+    assert [row["id"] for row in found] == [made[CHUNK * 2 + 1].id]
+    assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == LONG
+
+
+async def test_while_many_are_made_others_have_their_turn(database: TestDatabase) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    seen: list[int] = []
+
+    def making() -> Iterator[NewJob]:
+        for _ in range(LONG):
+            seen.append(turns)
+            yield NewJob(worker="w")
+
+    await quarterjack.enqueue_many(database.pool, making())
+    beside.cancel()
+
+    assert len(set(seen)) > (LONG - CHUNK) // SLICE
 
 
 def _without(row: asyncpg.Record, *names: str) -> dict[str, Any]:
