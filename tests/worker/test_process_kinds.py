@@ -16,7 +16,7 @@ from quarterjack.model import JobState
 from quarterjack.queries import jobs
 from quarterjack.testing import enqueued
 from quarterjack_worker.handlers.messages import Stop, pack, receive
-from quarterjack_worker.handlers.processes import CHILD, Processes
+from quarterjack_worker.handlers.processes import CHILD
 from quarterjack_worker.testing import drain, perform
 from tests.conftest import TestDatabase
 from tests.process_handlers import Marked, await_anything
@@ -163,22 +163,6 @@ async def test_what_a_handler_has_started_is_killed_with_its_process(
 
     assert "it ran longer than" in done.errors[0]["error"]
     await until(lambda: gone(read(mark)))
-
-
-async def test_a_process_is_used_again_where_python_cannot_look_at_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """As on macOS before Python 3.13."""
-    monkeypatch.delattr(os, "waitid")
-    processes = Processes({}, 1)
-
-    async with processes.one() as first:
-        pass
-    async with processes.one() as second:
-        pass
-    await processes.close()
-
-    assert first is second
 
 
 @pytest.mark.parametrize("length", [0, 7, 8, 20])

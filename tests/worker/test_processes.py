@@ -87,18 +87,20 @@ async def test_processes_are_used_again(database: TestDatabase, tmp_path: Path) 
     assert worker.pid not in pids
 
 
-async def test_a_process_that_died_while_it_waited_costs_no_job_an_attempt(
-    database: TestDatabase, tmp_path: Path
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_process_that_is_lost_while_it_waits_costs_no_job_an_attempt(
+    database: TestDatabase, tmp_path: Path, signum: signal.Signals
 ) -> None:
+    """One that dies looks alive until its last thread has ended, so nothing but an answer tells."""
     async with working(database):
         await quarterjack.enqueue_many(database.pool, [marked("compute", tmp_path / "before")])
         await ended(database)
         pid = read(tmp_path / "before")
-        os.kill(pid, signal.SIGKILL)
-        await until(lambda: gone(pid))
+        os.kill(pid, signum)
 
         await quarterjack.enqueue_many(database.pool, [marked("compute", tmp_path / "after")])
         both = await ended(database)
+        await until(lambda: gone(pid))
 
     assert [(job["state"], job["failures"]) for job in both] == [("completed", 0)] * 2
 

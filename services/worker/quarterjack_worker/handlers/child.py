@@ -36,6 +36,7 @@ from quarterjack_worker.handlers.messages import (
     Begin,
     Ended,
     Import,
+    Ping,
     Ready,
     Stop,
     pack,
@@ -125,15 +126,18 @@ class Child:
             time.sleep(TELL_EVERY)
 
     def _send_journal(self) -> None:
-        if self._changed.is_set() and self._journal is not None:
-            self._changed.clear()
-            self._send(pack(self._journal()))
+        with self._sending:  # so that none follows the end of its job
+            if self._changed.is_set() and self._journal is not None:
+                self._changed.clear()
+                self._sock.sendall(pack(self._journal()))
 
     def _listen(self) -> None:
         with suppress(OSError, EOFError):
             while True:
                 message = receive(self._file)
-                if isinstance(message, Begin):
+                if isinstance(message, Ping):
+                    self._send(pack(Ready()))
+                elif isinstance(message, Begin):
                     self._context = self._begin(message)
                     self._begun.put(self._context)
                 elif isinstance(message, Stop) and self._context is not None:

@@ -27,7 +27,12 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """From the process: it has imported them."""
+    """From the process: it waits for a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """To the process: say if you are ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

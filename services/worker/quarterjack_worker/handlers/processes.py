@@ -26,6 +26,7 @@ from quarterjack_worker.handlers.messages import (
     Begin,
     Ended,
     Import,
+    Ping,
     Ready,
     Stop,
     pack,
@@ -52,7 +53,7 @@ class Processes:
     async def one(self) -> AsyncIterator["Process"]:
         """Hold a process, once there is one free."""
         async with self._room:
-            process = self._find_idle() or await Process.start(self._modules())
+            process = await self._find_idle() or await Process.start(self._modules())
             try:
                 yield process
             finally:
@@ -66,10 +67,10 @@ class Processes:
         while self._idle:
             await self._idle.pop().end()
 
-    def _find_idle(self) -> "Process | None":
+    async def _find_idle(self) -> "Process | None":
         while self._idle:
             process = self._idle.pop()
-            if process.alive:
+            if await process.answers():
                 return process
         return None
 
@@ -119,21 +120,21 @@ class Process:
                 started.kill()
         return started
 
-    @property
-    def alive(self) -> bool:
-        """False as soon as it has ended, before the event loop hears of it: a job given to it would fail.
-
-        Where Python cannot look at it, once the loop has heard.
-        """
-        if self._process.returncode is not None or self._reader.at_eof():
-            return False
-        if not hasattr(os, "waitid"):  # on macOS before Python 3.13
-            return True
-        look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    async def answers(self) -> bool:
+        """Say if it is there: one that was killed while it waited would take the next job along. It is ended if not."""
+        self.idle = False
         try:
-            return os.waitid(os.P_PID, self._process.pid, look) is None
-        except ChildProcessError:
-            return False
+            async with asyncio.timeout(KILL_AFTER):
+                await self._send(Ping())
+                while not isinstance(await self._receive(), Ready):
+                    pass  # the last job's journal
+            self.idle = True
+        except (OSError, EOFError):
+            log.info("a process for jobs is gone, or does not answer; another takes its place")
+        finally:
+            if not self.idle:
+                self.kill()
+        return self.idle
 
     async def run(self, context: Context) -> object:
         """Run a job: what its handler returned. Failed if it failed, or the process died of it."""
