@@ -9,6 +9,7 @@ import pytest
 
 import quarterjack
 from quarterjack import NewJob
+from quarterjack.queries import cluster as overview
 from quarterjack.queries import jobs, upkeep
 from tests.conftest import TestDatabase
 from tests.flows import states
@@ -149,6 +150,29 @@ async def test_while_it_leads_its_own_queues_are_left_to_its_staging(
     assert sorted(await upkeep.stage(database.pool, limit=10)) == ["default", "forgotten"]
     await database.pool.execute("UPDATE oban_peers SET expires_at = timezone('UTC', now())")
     assert await upkeep.stage(database.pool, limit=10) == ["theirs"]
+
+
+async def test_while_it_leads_a_queue_without_our_workers_is_no_alarm_until_a_job_waits(
+    database: TestDatabase,
+) -> None:
+    await database.pool.execute(
+        """
+        INSERT INTO qj_schedules (name, worker, cron, timezone, queue)
+        SELECT queue, 'w', '0 6 * * *', 'UTC', queue FROM unnest('{forgotten,theirs}'::text[]) AS queue
+        """
+    )
+    assert await overview.unserved_queues(database.pool) == ["forgotten", "theirs"]
+
+    await database.pool.execute(LEADS)
+    await database.pool.execute(
+        """
+        INSERT INTO oban_jobs (worker, queue, scheduled_at)
+        SELECT 'w', queue, timezone('UTC', now()) - ago
+        FROM (VALUES ('theirs', interval '50 s'), ('forgotten', '61 s')) AS v (queue, ago)
+        """
+    )
+
+    assert await overview.unserved_queues(database.pool) == ["forgotten"]
 
 
 async def _producer(database: TestDatabase, *, state: str) -> str:

@@ -134,7 +134,8 @@ async def producer_of(db: Database, attempted_by: Sequence[str | None]) -> Produ
 async def unserved_queues(db: Database) -> list[str]:
     """Name up to 20 queues of active schedules that no live worker takes jobs from.
 
-    Steps from queue to queue on an index, so it costs nothing for each schedule.
+    While another Oban leads, its nodes may: then only those where a job has waited for a minute. Steps from queue to
+    queue on an index, so it costs nothing for each schedule.
     """
     records = await db.fetch(
         """
@@ -155,6 +156,19 @@ async def unserved_queues(db: Database) -> list[str]:
               p.queue = q.queue
               AND p.state = 'running'
               AND p.heartbeat_at > clock_timestamp() - interval '15 seconds'
+          )
+          AND (
+            NOT EXISTS (
+              SELECT expires_at FROM oban_peers WHERE expires_at > timezone('UTC', now())
+              UNION ALL
+              SELECT expires_at FROM oban_leaders WHERE expires_at > timezone('UTC', now())
+            )
+            OR EXISTS (
+              SELECT FROM oban_jobs AS j
+              WHERE
+                j.state = 'available' AND j.queue = q.queue
+                AND j.scheduled_at < timezone('UTC', now() - interval '1 minute')
+            )
           )
         LIMIT 20
         """
