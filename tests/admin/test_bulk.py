@@ -9,8 +9,8 @@ from quarterjack.queries import bulk, runs
 from tests.admin.conftest import Admin
 
 FILL = """
-INSERT INTO oban_jobs (worker, queue, state, attempt, max_attempts)
-SELECT 'count', queue, state, 1, 1
+INSERT INTO oban_jobs (worker, queue, state, attempt, max_attempts, attempted_by)
+SELECT 'count', queue, state, 1, 1, '{node,producer,nonce}'
 FROM unnest(enum_range(NULL::oban_job_state)) AS state, unnest('{sums,mail}'::text[]) AS queue, generate_series(1, 3)
 """
 STATES = "SELECT state::text, queue FROM oban_jobs"

@@ -202,8 +202,8 @@ async def test_retry_and_cancel_by_state(admin: Admin, state: str) -> None:
     retriable = state not in ("available", "executing")
     cancellable = state not in ("completed", "discarded", "cancelled")
     await admin.database.pool.execute(
-        "INSERT INTO oban_jobs (worker, state, attempt, max_attempts)"
-        " SELECT 'count', $1::text::oban_job_state, 3, 3 FROM generate_series(1, 2)",
+        "INSERT INTO oban_jobs (worker, state, attempt, max_attempts, attempted_by)"
+        " SELECT 'count', $1::text::oban_job_state, 3, 3, '{node,producer,nonce}' FROM generate_series(1, 2)",
         state,
     )
     visitor = await admin.signed_in("olga", "operator")

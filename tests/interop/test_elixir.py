@@ -10,7 +10,8 @@ import pytest
 
 import quarterjack
 from quarterjack import NewJob
-from quarterjack.queries import jobs
+from quarterjack.queries import bulk, jobs, runs
+from quarterjack.queries.bulk import Chosen
 from tests.conftest import TestDatabase
 from tests.flows import states
 from tests.interop.beside import run_long, worker_on
@@ -76,6 +77,18 @@ WHERE id = $1 AND state NOT IN ('cancelled', 'completed', 'discarded')
 """
 UPDATE_META = """
 UPDATE oban_jobs SET meta = '{"done": 7}' WHERE id = $1
+"""
+EXECUTING = """
+WITH python AS (
+  INSERT INTO oban_producers (uuid, name, node, queue) VALUES (gen_random_uuid(), 'Oban', 'py', 'py') RETURNING uuid
+)
+INSERT INTO oban_jobs (worker, state, attempt, attempted_by)
+SELECT 'w', 'executing', 1, attempted_by
+FROM
+  python,
+  LATERAL (
+    VALUES ('{elixir-1,theirs}'::text[]), (NULL), (ARRAY['py', uuid::text]), ('{worker-1,ours,nonce}')
+  ) AS v (attempted_by)
 """
 CONFLICT = """
 SELECT id FROM oban_jobs
@@ -153,6 +166,23 @@ async def test_its_cancel_stops_our_running_job_for_good(database: TestDatabase)
     job = await jobs.find(database.pool, id)
     assert job is not None
     assert (job.state, job.errors) == ("cancelled", [])
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_our_cancel_ends_what_a_lost_node_of_its_left_executing(
+    database: TestDatabase, many: bool
+) -> None:
+    await database.pool.execute(EXECUTING)
+    chosen = Chosen(states=["executing"], worker=None, queue=None, above=0, upto=9)
+
+    if many:
+        assert await bulk.cancel(database.pool, chosen) == 4
+    else:
+        done = [await runs.cancel(database.pool, id, state="executing") for id in range(1, 5)]
+        assert done == [True, True, False, False]
+
+    kept = ["executing"] * 2
+    assert await states(database.pool, 1, 2, 3, 4) == ["cancelled", "cancelled", *kept]
 
 
 async def test_its_signals_with_all_their_keys_are_obeyed(database: TestDatabase) -> None:

@@ -49,28 +49,40 @@ async def count(db: Database, chosen: Chosen) -> int:
 
 
 async def cancel(db: Database, chosen: Chosen) -> int:
-    """Cancel those that wait, and ask workers to stop those that run; how many."""
+    """Cancel those that wait, and ask workers to stop those that run; how many.
+
+    What an Elixir node runs is cancelled at once, as by its own cancel: the node may be gone, and says so nowhere.
+    """
     done: int = await db.fetchval(
         """
         WITH cancelled AS (
-          UPDATE oban_jobs
+          UPDATE oban_jobs AS j
           SET
             state = 'cancelled', cancelled_at = timezone('UTC', clock_timestamp()),
             meta = coalesce(meta, '{}') || jsonb_build_object(
               'cancel_attempted_at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
             )
-          WHERE id = ANY ($1) AND state IN ('suspended', 'available', 'scheduled', 'retryable')
+          WHERE
+            id = ANY ($1)
+            AND (
+              state IN ('suspended', 'available', 'scheduled', 'retryable')
+              OR (
+                state = 'executing' AND attempted_by[3] IS NULL
+                AND NOT EXISTS (SELECT FROM oban_producers AS p WHERE p.uuid::text = j.attempted_by[2])
+              )
+            )
           RETURNING id
         ),
         asked AS MATERIALIZED (
           SELECT
+            id,
             pg_notify(
               current_schema() || '.oban_signal', json_build_object('action', 'pkill', 'job_id', id)::text
             )
           FROM oban_jobs
           WHERE id = ANY ($1) AND state = 'executing'
         )
-        SELECT (SELECT count(*) FROM cancelled) + (SELECT count(*) FROM asked)
+        SELECT count(*) FROM (SELECT id FROM cancelled UNION SELECT id FROM asked) AS done
         """,
         await _pick(db, chosen),
     )

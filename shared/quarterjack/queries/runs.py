@@ -244,11 +244,11 @@ async def retry(db: Database, id: int, *, state: str) -> bool:
 
 
 async def cancel(db: Database, id: int, *, state: str) -> bool:
-    """Cancel a job that nobody runs; False if it is not in `state` any more."""
+    """Cancel a job that nobody runs, or an Elixir node, which may be gone; False if it is not in `state` any more."""
     return bool(
         await db.fetchval(
             """
-            UPDATE oban_jobs
+            UPDATE oban_jobs AS j
             SET
               state = 'cancelled', cancelled_at = timezone('UTC', clock_timestamp()),
               meta = coalesce(meta, '{}') || jsonb_build_object(
@@ -256,7 +256,13 @@ async def cancel(db: Database, id: int, *, state: str) -> bool:
               )
             WHERE
               id = $1 AND state = $2::text::oban_job_state
-              AND state IN ('suspended', 'available', 'scheduled', 'retryable')
+              AND (
+                state IN ('suspended', 'available', 'scheduled', 'retryable')
+                OR (
+                  state = 'executing' AND attempted_by[3] IS NULL
+                  AND NOT EXISTS (SELECT FROM oban_producers AS p WHERE p.uuid::text = j.attempted_by[2])
+                )
+              )
             RETURNING true
             """,
             id,
