@@ -103,6 +103,9 @@ async def test_a_batch_looks_at_a_few_rows_for_each_of_its_own(
     assert all(each <= A_FEW * BATCH for each in explaining.looked_at), explaining.looked_at
 
 
+SAW = {"id": None, "left": True, "crowded": True, "full": True, "room_in": None}
+
+
 @pytest.mark.parametrize("plans", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize(("partition_by", "running"), [(None, 50), ("tenant", BATCH)])
 async def test_a_claim_within_limits_looks_no_further_than_its_window_and_at_what_it_is_given(
@@ -117,7 +120,7 @@ async def test_a_claim_within_limits_looks_no_further_than_its_window_and_at_wha
         await limits.limit(db, "default", within, by="ana", reason="r")
         await db.execute("ANALYZE oban_jobs")
         await db.execute(f"SET plan_cache_mode = {plans}")
-        explaining: Any = Explaining(db, {"id": None, "left": True, "crowded": True})
+        explaining: Any = Explaining(db, SAW)
 
         await limited_claims.claim_limited(explaining, want=want, node="n", nonce="1")
 
@@ -145,7 +148,7 @@ async def test_full_partitions_are_not_compared_with_each_job_one_by_one(
         )
         await db.execute("ANALYZE oban_jobs, qj_rates")
         await db.execute(f"SET plan_cache_mode = {plans}")
-        explaining: Any = Explaining(db, {"id": None, "left": True, "crowded": True})
+        explaining: Any = Explaining(db, SAW)
 
         await limited_claims.claim_limited(explaining, want=want, node="n", nonce="1")
 

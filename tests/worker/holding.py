@@ -82,6 +82,7 @@ class Holding:
             telemetry=telemetry,
             web=ObanWeb("n", queues),
             ended=lambda queue: None,
+            relieved=lambda queue: None,
         )
         self.lost = LostClaims(pool, queues, self.attempts, self.acker, self.unanswered)
 

@@ -27,8 +27,8 @@ async def limit(database: TestDatabase, limit: Limits) -> None:
 
 async def claim(database: TestDatabase, uuid: UUID, demand: int) -> list[Job]:
     want = Want(queue="default", producer=uuid, demand=demand, limited=True)
-    found = await limited_claims.claim_limited(database.pool, want=want, node="n", nonce="x")
-    return found.jobs
+    jobs, _ = await limited_claims.claim_limited(database.pool, want=want, node="n", nonce="x")
+    return jobs
 
 
 async def enqueue(database: TestDatabase, tenant: str, count: int) -> None:

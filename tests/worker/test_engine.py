@@ -57,7 +57,7 @@ async def test_what_is_inserted_during_a_claim_is_claimed_next(
         claimed.append(1)
         if len(claimed) == 1:
             engine.heard(channels.INSERT, {"queue": "default"})
-        return Claimed(jobs=[], held_back={}, crowded=set())
+        return Claimed(jobs=[], looks={})
 
     monkeypatch.setattr(limited_claims, "claim", claim)
     with ThreadPoolExecutor(1) as threads:

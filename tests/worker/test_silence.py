@@ -40,7 +40,7 @@ def fall_silent(
 async def test_a_claim_is_not_waited_for_longer_than_what_it_takes_may_begin(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quarterjack_worker.engine.LATE", 0.2)
+    monkeypatch.setattr("quarterjack_worker.claimer.LATE", 0.2)
     ran.clear()
     fall_silent(monkeypatch, limited_claims, "claim")
     await quarterjack.enqueue(database.pool, "noted", {"n": 1})

@@ -48,6 +48,7 @@ class Acker:
         self._telemetry = telemetry
         self._spans: dict[Claim, Span] = {}
         self._children: dict[Claim, Sequence[NewJob]] = {}
+        self._called: dict[Claim, Callable[[], object]] = {}
         self._pending: dict[Claim, Ack] = {}
         self._stuck: dict[Claim, None] = {}
         self._stuck_next = False
@@ -77,16 +78,25 @@ class Acker:
             self.add(Ack(claim=claim, state="completed"))
         return claim in self._written
 
-    def add(self, ack: Ack, *, parent: str | None = None, children: Sequence[NewJob] = ()) -> None:
+    def add(
+        self,
+        ack: Ack,
+        *,
+        parent: str | None = None,
+        children: Sequence[NewJob] = (),
+        written: Callable[[], object] | None = None,
+    ) -> None:
         """Take an outcome; it replaces one for the same claim. `parent` is the traceparent of the run.
 
-        `children` are enqueued with a completion, in its transaction.
+        `children` are enqueued with a completion, in its transaction. `written` is called once it is.
         """
         claim = ack.claim
         self._pending[claim] = ack
         self._children.pop(claim, None)
         if children and ack.state == "completed":
             self._children[claim] = children
+        if written is not None:
+            self._called[claim] = written
         if self._telemetry.on and claim not in self._spans:
             self._spans[claim] = self._telemetry.start("ack", parent=parent, kind="client")
         self._added.set()
@@ -198,6 +208,8 @@ class Acker:
         del self._pending[claim]
         self._stuck.pop(claim, None)
         self._children.pop(claim, None)
+        if written := self._called.pop(claim, None):
+            written()
         if span := self._spans.pop(claim, None):
             self._telemetry.end(span)
 

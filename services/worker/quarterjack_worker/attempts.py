@@ -40,6 +40,8 @@ LEVELS: dict[str, int] = {"completed": logging.DEBUG} | dict.fromkeys(FAILED, lo
 class Attempts:
     """Runs claimed jobs, each in a task; `ended` is called with the queue of each that has ended.
 
+    `relieved` is called with a queue whose limits over all nodes count one of its jobs no more.
+
     `doubtful` is set when the database may count jobs as this process's that are not here.
 
     Invariant: no more than a queue's limit have begun and not ended. Those beyond it wait, in the order of their claim.
@@ -57,6 +59,7 @@ class Attempts:
         telemetry: Telemetry,
         web: ObanWeb,
         ended: Callable[[Queue], object],
+        relieved: Callable[[Queue], object],
         marks: int | None = None,
     ) -> None:
         self._pool = pool
@@ -66,6 +69,7 @@ class Attempts:
         self._telemetry = telemetry
         self._web = web
         self._ended = ended
+        self._relieved = relieved
         self._variables = contextvars.copy_context()
         self._held: dict[Claim, Context] = {}
         self._going_back: set[asyncio.Task[None]] = set()
@@ -221,7 +225,10 @@ class Attempts:
                 self._telemetry.end(span, error=_failure(ack))
             if ack is not None:
                 parent = span.traceparent if span else None
-                self._acker.add(ack, parent=parent, children=context.children)
+                written = partial(self._relieved, queue) if queue.limited else None
+                self._acker.add(ack, parent=parent, children=context.children, written=written)
+            elif queue.limited:
+                self._relieved(queue)
             if state != JobState.COMPLETED or log.isEnabledFor(logging.DEBUG):
                 _log_end(job, state, ack)
             self._web.ended(job, state, ran=int((boot() - began) * 1e9))

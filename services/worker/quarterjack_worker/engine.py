@@ -1,4 +1,4 @@
-"""Claims what there is room for, when it is told that there is something, and hands it to the attempts.
+"""Hands what the worker is told to those who claim, and gives them the attempts that they fill.
 
 A notification may be lost, so every heartbeat looks for waiting jobs; while none is answered, claims are tried instead.
 """
@@ -7,19 +7,16 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
-from uuid import uuid4
 
 from quarterjack import channels
-from quarterjack.clock import boot
-from quarterjack.database import LOST, Pool, ask
+from quarterjack.database import Pool
 from quarterjack.health import stalled
-from quarterjack.queries import limited_claims
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
-from quarterjack_worker.attempts import LATE, Attempts
+from quarterjack_worker.attempts import Attempts
+from quarterjack_worker.claimer import Claimer
 from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.lost_claims import LostClaims
 from quarterjack_worker.oban_web import ObanWeb
@@ -27,11 +24,7 @@ from quarterjack_worker.queues import Queue, Queues
 
 log = logging.getLogger(__name__)
 
-GATHER = 0.005
 SILENT = 1.5
-LONGEST_PATIENCE = 24.0
-"""What a claim takes is not begun when it is answered late, so none is waited for longer than that; but those after it
-are, by and by, for whatever keeps a claim from being answered may keep its session as well."""
 
 
 class Engine:
@@ -49,15 +42,9 @@ class Engine:
         web: ObanWeb,
         marks: int | None = None,
     ) -> None:
-        self._pool = pool
-        self._node = node
         self._queues = queues
-        self._acker = acker
-        self._woken = asyncio.Event()
-        self._looked_at = self._beaten_at = -math.inf
-        self._unanswered: set[str] = set()
-        self._roomy, self._gathering = asyncio.Event(), False
-        self._patience = LATE
+        self._beaten_at = -math.inf
+        unanswered: set[str] = set()
         self.attempts = Attempts(
             pool,
             queues,
@@ -66,35 +53,49 @@ class Engine:
             telemetry=telemetry,
             web=web,
             ended=self._ended,
+            relieved=self._relieved,
             marks=marks,
         )
-        acker.relieved = self._woken.set
-        self.lost_claims = LostClaims(pool, queues, self.attempts, acker, self._unanswered)
+        acker.relieved = self._wake
+        self.lost_claims = LostClaims(pool, queues, self.attempts, acker, unanswered)
+        self._claimers = {
+            limited: Claimer(
+                pool,
+                node,
+                queues,
+                limited=limited,
+                acker=acker,
+                attempts=self.attempts,
+                silent=self._is_silent,
+                cut_off=self.lost_claims.cut_off,
+                unanswered=unanswered,
+            )
+            for limited in (False, True)
+        }
 
     def heard(self, channel: str, message: dict[str, Any]) -> None:
         """Take a notification: an insert, a signal, or that the signal that follows is kept in qj_queues."""
         if channel == channels.INSERT:
-            if self._queues.rung(message.get("queue")):
-                self._woken.set()
+            self._ring(message.get("queue"))
         elif channel == channels.QUEUES:
             self._queues.kept.append(message)
         elif message.get("action") == "pkill":
             self.attempts.kill(message.get("job_id"))
         else:
             self._queues.obey(message)
-            self._woken.set()
+            self._wake()
 
     def wake(self) -> None:
         """Look at every queue, as if each had been rung."""
         self._queues.rung(None)
-        self._woken.set()
+        self._wake()
 
     def beaten(self, waiting: Iterable[str]) -> None:
-        """Take from a heartbeat which queues have jobs waiting."""
+        """Take from a heartbeat which queues have jobs waiting; of those that limits hold back that is known."""
         self._beaten_at = time.monotonic()
         for queue in waiting:
-            if self._queues.rung(queue):
-                self._woken.set()
+            if not self._queues[queue].held_back:
+                self._ring(queue)
 
     def reconnected(self) -> None:
         """Look at every queue, and at the claims: replies may be lost, or completions, by a failover."""
@@ -103,76 +104,33 @@ class Engine:
         self.wake()
 
     async def claim_all(self, stopping: asyncio.Event) -> None:
-        """Claim until told to stop: when woken, when room is made, and every second without a heartbeat."""
-        reachable = True
-        while not stopping.is_set():
-            self._woken.clear()
-            try:
-                more = await self._claim()
-                self._looked_at = time.monotonic()
-                reachable, self._patience = True, LATE
-            except LOST as error:
-                more, self._patience = False, min(self._patience * 2, LONGEST_PATIENCE)
-                self._queues.rung(None)
-                self.lost_claims.cut_off()
-                if reachable:
-                    log.warning("could not claim: %s; trying again", error)
-                reachable = False
-            if not more:
-                await _within(self._woken.wait(), self._queues.patience())
-                if self.attempts and not any(queue.roomy for queue in self._queues):
-                    self._gathering = True
-                    await _within(self._roomy.wait(), GATHER)
-                    self._gathering = False
-                    self._roomy.clear()
-                if not self._woken.is_set():
-                    silent = time.monotonic() - self._beaten_at > SILENT
-                    self._queues.look_again(at_all=silent)
-
-    def _ended(self, queue: Queue) -> None:
-        if queue.hungry:
-            self._woken.set()
-            if self._gathering and queue.roomy:
-                self._roomy.set()
+        """Claim until told to stop."""
+        async with asyncio.TaskGroup() as group:
+            for claimer in self._claimers.values():
+                group.create_task(claimer.claim_all(stopping))
 
     def unready(self) -> str | None:
         """Say for how long it has not looked for jobs, if for too long."""
-        return stalled("it has not looked for jobs", time.monotonic() - self._looked_at)
+        looked_at = min(claimer.looked_at for claimer in self._claimers.values())
+        return stalled("it has not looked for jobs", time.monotonic() - looked_at)
 
-    async def _claim(self) -> bool:
-        """Claim once; True if there may be more to claim at once."""
-        wants = self._queues.wants()
-        if not any(self._queues[want.queue].hungry for want in wants) or self._acker.full:
-            return False
-        asked_at, nonce = boot(), uuid4().hex[:12]
-        self._unanswered.add(nonce)
-        for want in wants:  # who rings from now on may be too late for this claim
-            self._queues[want.queue].hungry = False
-        try:
-            claim = partial(limited_claims.claim, wants=wants, node=self._node, nonce=nonce)
-            claimed = await ask(self._pool, claim, self._patience)
-        finally:
-            self._unanswered.discard(nonce)
-        self.attempts.take(claimed.jobs, asked_at=asked_at)
-        counts: dict[str, int] = {}
-        for job in claimed.jobs:
-            counts[job.queue] = counts.get(job.queue, 0) + 1
-        more = False
-        for want in wants:
-            queue = self._queues[want.queue]
-            if counts.get(want.queue, 0) >= want.demand:
-                queue.hungry = True
-                more = more or queue.roomy
-            queue.held_back = claimed.held_back.get(want.queue)
-            queue.crowded = want.queue in claimed.crowded
-        if claimed.crowded:
-            self._queues.crowding.set()
-        return more
+    def _wake(self) -> None:
+        for claimer in self._claimers.values():
+            claimer.wake()
 
+    def _ring(self, name: object) -> None:
+        for queue in self._queues.rung(name):
+            self._claimers[queue.limited].wake()
 
-async def _within(waiting: Awaitable[object], seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await waiting
-    except TimeoutError:
-        return
+    def _ended(self, queue: Queue) -> None:
+        if queue.hungry:
+            self._claimers[queue.limited].make_room(queue)
+
+    def _relieved(self, queue: Queue) -> None:
+        """Look for jobs that a limit over all nodes leaves waiting, now that one counts no more."""
+        if queue.full:
+            queue.hungry = True
+            self._claimers[queue.limited].make_room(queue)
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() - self._beaten_at > SILENT

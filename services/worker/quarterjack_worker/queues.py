@@ -12,6 +12,7 @@ from uuid import UUID
 
 from quarterjack.oban_web import NAME
 from quarterjack.queries.claims import Want
+from quarterjack.queries.limited_claims import Look
 from quarterjack.queries.producers import Asked, Producing
 from quarterjack.queries.queues import ALL, Change
 from quarterjack_worker.handlers.context import Context
@@ -21,12 +22,13 @@ log = logging.getLogger(__name__)
 LARGEST = 10_000
 FEW_AT_ONCE, MOST_AT_ONCE = 100, 500
 SHORTEST, MEMORY = 1e-5, 8
-POLL, POLL_HELD_BACK = 1.0, 0.05
+POLL, POLL_HELD_BACK, QUICK = 1.0, 0.05, 0.02
 AHEAD, MOST_AHEAD = 0.005, 100
 """Claimed beyond the limit is what begins within so many seconds, if jobs go on to take what they took."""
 MOST_KEPT = 100
 BUSY = 10
-"""While a limit leaves jobs waiting, a worker waits this many times as long as its last look took."""
+"""While a limit leaves jobs waiting, a worker waits this many times as long as its last look took, unless it knows when
+there will be room; and after a look that was not `QUICK`, at least as long as that took."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,8 +37,8 @@ class Queue:
 
     `hungry`: the database may hold more for it than was claimed. `took`: what jobs take, in seconds, of late; so many
     are claimed `ahead` of the limit.
-    `held_back`: its limits over all nodes leave jobs waiting, which took so many seconds to see; room may be made
-    elsewhere at any time.
+    `full`: its limit over all nodes leaves jobs waiting, until some end. `look_at`: when to look though nobody rang,
+    for limits leave jobs waiting, and room may be made elsewhere; `rested_at`: no look is taken sooner.
     `crowded`: its first jobs are of a few values of a key, and others wait behind them, such as `far`.
     """
 
@@ -52,7 +54,9 @@ class Queue:
     stopped: bool = False
     hungry: bool = True
     limited: bool = False
-    held_back: float | None = None
+    full: bool = False
+    look_at: float = math.inf
+    rested_at: float = -math.inf
     crowded: bool = False
     far: Sequence[int] = ()
 
@@ -60,6 +64,11 @@ class Queue:
     def resting(self) -> bool:
         """True while no job of it is claimed."""
         return self.paused or self.stopped
+
+    @property
+    def held_back(self) -> bool:
+        """True while limits over all nodes leave jobs waiting, as far as a claim saw."""
+        return self.limited and self.look_at < math.inf
 
     @property
     def free(self) -> int:
@@ -81,6 +90,20 @@ class Queue:
     def demand(self) -> int:
         """How many to claim at once: half of a large limit, so that the next claim is on its way while these run."""
         return min(self.free, max(FEW_AT_ONCE, min(self.limit // 2, MOST_AT_ONCE)))
+
+    def looked(self, look: Look) -> None:
+        """Take what a claim within limits saw."""
+        now = time.monotonic()
+        self.crowded, self.full = look.crowded, look.held_back and look.full
+        self.rested_at = now + (look.took if look.took > QUICK else 0)
+        if not look.held_back:
+            self.look_at = math.inf
+            return
+        poll = max(POLL_HELD_BACK, BUSY * look.took)
+        if look.room_in is not None and look.room_in > 0:
+            room_in = max(look.room_in, look.took)
+            poll = min(poll, room_in) if look.full else room_in
+        self.look_at = now + min(poll, POLL)
 
     def ended(self, seconds: float) -> None:
         """Count one that ran for so long."""
@@ -138,26 +161,36 @@ class Queues:
     def __iter__(self) -> Iterator[Queue]:
         return iter(self._queues.values())
 
-    def wants(self) -> list[Want]:
-        """Give the demand of every queue that has room."""
-        for queue in self:
+    def wants(self, *, limited: bool) -> list[Want]:
+        """Give the demand of every queue that has room; of limited ones, of those that are worth a look.
+
+        Others cost nothing in the same statement, limited ones have one each.
+        """
+        now = time.monotonic()
+        mine = [queue for queue in self if queue.limited == limited]
+        for queue in mine:
             queue.look_ahead()
         return [
             Want(
                 queue=queue.name,
                 producer=queue.producer,
                 demand=queue.demand,
-                limited=queue.limited,
+                limited=limited,
                 far=queue.far if queue.crowded else (),
             )
-            for queue in self._queues.values()
-            if queue.free
+            for queue in mine
+            if queue.free and (not limited or (queue.hungry and queue.rested_at <= now))
         ]
 
-    def patience(self) -> float:
+    def patience(self, *, limited: bool) -> float:
         """Give for how many seconds to wait for a sign before the next look."""
-        took = [q.held_back for q in self if q.held_back is not None and q.free]
-        return min(POLL, max(POLL_HELD_BACK, BUSY * max(took))) if took else POLL
+        if not limited:
+            return POLL
+        now, due = time.monotonic(), math.inf
+        for queue in self:
+            if queue.limited and queue.free and not (queue.hungry and queue.rested_at <= now):
+                due = min(due, queue.rested_at if queue.hungry else queue.look_at)
+        return max(0.0, min(POLL, due - now))
 
     def producing(self) -> list[Producing]:
         """Give what the heartbeat shows."""
@@ -173,16 +206,17 @@ class Queues:
         ]
 
     def look_again(self, *, at_all: bool) -> None:
-        """Have all queues looked at again, or only those whose limits leave jobs waiting."""
+        """Have all queues looked at again, or only those whose limits left jobs waiting for long enough."""
+        now = time.monotonic()
         for queue in self:
-            queue.hungry = queue.hungry or at_all or queue.held_back is not None
+            queue.hungry = queue.hungry or at_all or (queue.held_back and queue.look_at <= now)
 
-    def rung(self, name: object) -> bool:
-        """Take note of an insert into one queue, or, unnamed, into any; False if it is none of ours."""
+    def rung(self, name: object) -> list[Queue]:
+        """Take note of an insert into one queue, or, unnamed, into any; give those of ours."""
         rung = [queue for queue in self._queues.values() if name in (None, queue.name)]
         for queue in rung:
             queue.hungry = True
-        return bool(rung)
+        return rung
 
     def obey(self, signal: dict[str, Any]) -> None:
         """Do as Oban's signals say, and keep it in `unwritten`; others, and those for others, are passed over.

@@ -39,7 +39,7 @@ from quarterjack_worker.steering import remember
 log = logging.getLogger(__name__)
 
 PATIENCE = 60.0
-POOL_SIZE = 4
+POOL_SIZE = 5
 HANDLER_POOL_SIZE = 10
 LAST_WORDS = 5.0
 BLOCKED_AFTER = 300.0

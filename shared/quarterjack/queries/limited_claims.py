@@ -6,7 +6,6 @@ Queues without them are claimed by `claims.claim`, which knows nothing of this.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from quarterjack.database import Database
 from quarterjack.model import Job
@@ -23,43 +22,44 @@ SPARE = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """What was claimed, and the queues in which a limit leaves jobs waiting, with the seconds it took to see that.
+class Look:
+    """What a claim for one queue saw: `held_back` if it left jobs of which it could have run more.
 
-    `crowded` are those in which a claim did not see the jobs of all partitions.
+    `full`: jobs at once are limited, so each end may make room. `room_in`: a rate gives room after so many seconds, as
+    far as that is known.
+    `crowded`: it did not see the jobs of all partitions. It took `took` seconds.
     """
 
+    took: float
+    held_back: bool = False
+    full: bool = False
+    room_in: float | None = None
+    crowded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What was claimed, and what was seen of the queues with limits."""
+
     jobs: list[Job]
-    held_back: dict[str, float]
-    crowded: set[str]
-
-
-class Found(NamedTuple):
-    """What a claim for one queue took, if it left jobs, and if it did not see all."""
-
-    jobs: list[Job]
-    left: bool
-    crowded: bool
+    looks: dict[str, Look]
 
 
 async def claim(db: Database, *, wants: Sequence[Want], node: str, nonce: str) -> Claimed:
     """Claim for queues with limits one by one, for all others in one statement."""
     plain = [want for want in wants if not want.limited]
     jobs = await claims.claim(db, wants=plain, node=node, nonce=nonce) if plain else []
-    held_back, crowded = {}, set()
+    looks = {}
     for want in wants:
         if want.limited:
-            began = time.monotonic()
-            found = await claim_limited(db, want=want, node=node, nonce=nonce)
-            jobs += found.jobs
-            if found.left and len(found.jobs) < want.demand:
-                held_back[want.queue] = time.monotonic() - began
-            if found.crowded:
-                crowded.add(want.queue)
-    return Claimed(jobs=jobs, held_back=held_back, crowded=crowded)
+            found, looks[want.queue] = await claim_limited(db, want=want, node=node, nonce=nonce)
+            jobs += found
+    return Claimed(jobs=jobs, looks=looks)
 
 
-async def claim_limited(db: Database, *, want: Want, node: str, nonce: str) -> Found:
+async def claim_limited(
+    db: Database, *, want: Want, node: str, nonce: str
+) -> tuple[list[Job], Look]:
     """Claim for one queue within its limits, partitions with the fewest running jobs first.
 
     It sees the first jobs of the queue, and those of `far`. For those that somebody holds it takes spare ones, which
@@ -71,12 +71,14 @@ async def claim_limited(db: Database, *, want: Want, node: str, nonce: str) -> F
     second finds the row held, or `claims` changed, and takes nothing. It waits for nobody: a program that keeps the row
     for long, to edit the limits, would hold up the other queues of the worker.
     """
+    began = time.monotonic()
     records = await db.fetch(
         """
         WITH q AS MATERIALIZED (
           SELECT
             *, (extract(epoch FROM at) * 1e6)::bigint AS microseconds,
             greatest(rate_period / rate_limit, interval '1 us') AS step,
+            coalesce(rate_burst, rate_limit) AS burst,
             least(global_limit, coalesce(rate_burst, rate_limit)) AS most
           FROM qj_queues, clock_timestamp() AS at
           WHERE
@@ -97,9 +99,8 @@ async def claim_limited(db: Database, *, want: Want, node: str, nonce: str) -> F
               q.global_limit - coalesce(b.running, 0),
               CASE
                 WHEN r.free_at > q.at
-                  THEN floor(coalesce(q.rate_burst, q.rate_limit)
-                    - extract(epoch FROM r.free_at - q.at) / extract(epoch FROM q.step))
-                ELSE coalesce(q.rate_burst, q.rate_limit)
+                  THEN floor(q.burst - extract(epoch FROM r.free_at - q.at) / extract(epoch FROM q.step))
+                ELSE q.burst
               END
             ) AS room
           FROM q
@@ -214,6 +215,7 @@ async def claim_limited(db: Database, *, want: Want, node: str, nonce: str) -> F
           GROUP BY c.part, q.at, q.step
           ON CONFLICT (queue, part) DO UPDATE
           SET free_at = excluded.free_at + greatest(r.free_at - (SELECT at FROM q), interval '0')
+          RETURNING r.free_at
         )
         SELECT
           t.*,
@@ -228,7 +230,19 @@ async def claim_limited(db: Database, *, want: Want, node: str, nonce: str) -> F
               OFFSET 0
             ) AS others
           ) AS left,
-          (SELECT count(*) >= $6 FROM near) AS crowded
+          (SELECT count(*) >= $6 FROM near) AS crowded,
+          EXISTS (SELECT FROM q WHERE global_limit IS NOT NULL) AS full,
+          (
+            SELECT extract(epoch FROM max(r.free_at) - q.at - (q.burst - 1) * q.step)::float8
+            FROM q
+            CROSS JOIN (
+              SELECT free_at FROM spent
+              UNION ALL
+              SELECT free_at FROM qj_rates WHERE queue = $1 AND part = ''
+            ) AS r
+            WHERE q.partition_by IS NULL
+            GROUP BY q.at, q.burst, q.step
+          ) AS room_in
         FROM (SELECT) AS one
         LEFT JOIN taken AS t ON true
         """,
@@ -241,6 +255,14 @@ async def claim_limited(db: Database, *, want: Want, node: str, nonce: str) -> F
         list(want.far),
         SPARE,
     )
-    taken = [list(record)[:-2] for record in records if record["id"] is not None]
-    jobs = claims.claimed(taken, [want], node, nonce)
-    return Found(jobs, records[0]["left"], records[0]["crowded"])
+    took = time.monotonic() - began
+    taken = [list(record)[:-4] for record in records if record["id"] is not None]
+    jobs, first = claims.claimed(taken, [want], node, nonce), records[0]
+    look = Look(
+        took=took,
+        held_back=first["left"] and len(jobs) < want.demand,
+        full=first["full"],
+        room_in=first["room_in"],
+        crowded=first["crowded"],
+    )
+    return jobs, look
