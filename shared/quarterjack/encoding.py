@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from quarterjack.errors import JobInvalid
 
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+DIGITS, MOST_DIGITS = "0123456789", 1_000
 DEEPEST = 200
 LARGEST = 64_000_000
 SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -32,9 +34,29 @@ def encode_object(name: str, value: Mapping[str, Any]) -> str:
         raise JobInvalid(f"{name} cannot be written as JSON: {str(error)[:200]}") from error
     if NUL.search(text):
         raise JobInvalid(f"{name} holds a NUL character, which Postgres cannot store")
+    if _may_hold_long_number(text):
+        json.loads(text, parse_int=partial(_check_digits, name))
     if size > LARGEST:
         raise JobInvalid(f"{name} has {size} bytes of JSON: at most 64 MB, so store a reference")
     return text
+
+
+def _may_hold_long_number(text: str) -> bool:
+    """Look at the digits around each thousandth character, which costs little of what the encoding does."""
+    for at in range(MOST_DIGITS, len(text), MOST_DIGITS):
+        before, after = text[at - MOST_DIGITS : at], text[at : at + MOST_DIGITS + 1]
+        others = len(before.rstrip(DIGITS)) + len(after.lstrip(DIGITS))
+        if len(before) + len(after) - others > MOST_DIGITS:
+            return True
+    return False
+
+
+def _check_digits(name: str, number: str) -> None:
+    """Refuse a number whose job, once it is fetched, takes an Elixir node's database pool down."""
+    if len(number.lstrip("-")) > MOST_DIGITS:
+        raise JobInvalid(
+            f"{name} holds a number of more than {MOST_DIGITS} digits, which no Elixir reads: give a text"
+        )
 
 
 def _check_shape(name: str, value: object) -> None:

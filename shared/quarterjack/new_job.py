@@ -12,6 +12,7 @@ from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid
 from quarterjack.following import read_after
 from quarterjack.model import Row
+from quarterjack.queries.jobs import within_calendar
 from quarterjack.unique import Unique
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -81,7 +82,9 @@ def row_of(job: NewJob, mark: Mapping[str, Any] | None = None) -> Row:
         "worker": job.worker,
         "queue": job.queue,
         "state": "suspended" if job.after else "scheduled" if job.scheduled_at else "available",
-        "scheduled_at": None if job.scheduled_at is None else job.scheduled_at.astimezone(UTC),
+        "scheduled_at": None
+        if job.scheduled_at is None
+        else within_calendar(job.scheduled_at.astimezone(UTC)),
         "priority": job.priority,
         "max_attempts": job.max_attempts,
         "tags": _normal_tags(job.tags) if job.tags else (),

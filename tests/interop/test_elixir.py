@@ -4,12 +4,13 @@ Its statements are written here as it runs them, unfenced and over all queues.
 """
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 import quarterjack
-from quarterjack import NewJob
+from quarterjack import NewJob, Unique
 from quarterjack.queries import bulk, jobs, runs
 from quarterjack.queries.bulk import Chosen
 from tests.conftest import TestDatabase
@@ -222,6 +223,33 @@ async def test_its_progress_in_meta_hides_no_end_from_jobs_that_wait(
         )
 
     assert await states(pool, *(each.id for each in after)) == ["available"] * 2
+
+
+@pytest.mark.parametrize(
+    "due", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
+)
+async def test_no_job_of_ours_is_due_at_an_infinity_which_takes_its_node_down(
+    database: TestDatabase, due: datetime
+) -> None:
+    await quarterjack.enqueue_many(
+        database.pool,
+        [
+            NewJob(worker="w", scheduled_at=due),
+            NewJob(worker="w", scheduled_at=due, unique=Unique()),
+        ],
+    )
+
+    finite = "SELECT bool_and(isfinite(scheduled_at)) FROM oban_jobs"
+    assert await database.pool.fetchval(finite)
+
+
+async def test_a_number_as_long_as_its_json_reads_is_taken(database: TestDatabase) -> None:
+    longest = {"texts": ["9" * 5_000], "number": -(10**999)}
+    made = await quarterjack.enqueue(database.pool, "w", longest)
+
+    job = await jobs.find(database.pool, made.id or 0)
+    assert job is not None
+    assert job.args == longest
 
 
 async def test_its_unique_insert_finds_our_job_whatever_the_order_of_keys(

@@ -152,6 +152,7 @@ async def test_a_scheduled_insert_rings_nobody(database: TestDatabase) -> None:
         ({"args": nested(100_000)}, "deeper than 200"),
         ({"args": {"x": "y" * 64_000_001}}, "64 MB"),
         ({"args": {"x": 10**5_000}}, "JSON"),
+        ({"args": {"x": [{"y": -(10**1_000)}]}}, "1000 digits"),
         ({"worker": "\ud800"}, "worker"),
         ({"queue": "\udfff"}, "queue"),
         ({"tags": ["\ud800"]}, "tags"),
