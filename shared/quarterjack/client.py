@@ -1,28 +1,20 @@
 """Enqueue jobs, on a pool or inside the caller's own transaction."""
 
-import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from itertools import islice
 from typing import Any
 
 import asyncpg
 
-from quarterjack.bell import ring
-from quarterjack.database import Connection, Database, Pool, borrowed
+from quarterjack.database import Database, borrowed
 from quarterjack.errors import JobInvalid
 from quarterjack.following import NO_TIES, Ties
-from quarterjack.inserting import CHUNK, due, insert, insert_alone, insert_in_chunks
+from quarterjack.group_commit import insert_together
+from quarterjack.inserting import CHUNK, MANY, are_plain, insert, insert_and_ring
 from quarterjack.model import Enqueued, Row
 from quarterjack.new_job import NewJob, row_of
-from quarterjack.queries import inserts, jobs
 from quarterjack.unique import Unique
-
-log = logging.getLogger(__name__)
-
-INSERTING: dict[int, int] = {}
-"""How many insert through a pool at once, by its id."""
 
 
 async def enqueue(
@@ -94,57 +86,11 @@ async def _enqueue(
 ) -> list[Enqueued]:
     if not rows:
         return []
-    if isinstance(db, asyncpg.Pool):
-        return await _insert_among_others(db, rows, ties, more)
-    if db.is_in_transaction():
-        return await insert(db, rows, ties, rings_itself=False)
-    if _is_one(rows):
-        return await _insert_one_and_ring(db, rows)
-    return await _insert_and_ring(db, rows, ties, more, partial(jobs.ring, db))
-
-
-async def _insert_among_others(
-    pool: Pool, rows: list[Row], ties: Ties, more: Iterator[Row] | None
-) -> list[Enqueued]:
-    """Insert through a pool: who is alone rings with its insert, several at once ring for each other."""
-    inserting = INSERTING[id(pool)] = INSERTING.get(id(pool), 0) + 1
-    try:
-        async with borrowed(pool) as connection:
-            if inserting == 1 and _is_one(rows):
-                return await _insert_one_and_ring(connection, rows)
-            wake = partial(ring, pool, connection)
-            return await _insert_and_ring(connection, rows, ties, more, wake)
-    finally:
-        if left := INSERTING.pop(id(pool)) - 1:
-            INSERTING[id(pool)] = left
-
-
-def _is_one(rows: Sequence[Row]) -> bool:
-    """Say if it is one plain job that is due."""
-    return len(rows) == 1 and rows[0]["state"] == "available" and "key" not in rows[0]
-
-
-async def _insert_one_and_ring(connection: Connection, rows: Sequence[Row]) -> list[Enqueued]:
-    return [Enqueued(await inserts.insert_and_ring(connection, rows[0]))]
-
-
-async def _insert_and_ring(
-    connection: Connection,
-    rows: list[Row],
-    ties: Ties,
-    more: Iterator[Row] | None,
-    wake: Callable[[Set[str]], Awaitable[None]],
-) -> list[Enqueued]:
-    if more is None:
-        results = await insert_alone(connection, rows, ties)
-        queues = due(rows, results)
-    else:
-        results, queues = await insert_in_chunks(connection, rows, more)
-    if queues:
-        try:
-            await wake(queues)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            log.warning(
-                "could not wake %s: %s; its workers will poll", ", ".join(sorted(queues)), error
-            )
-    return results
+    if not isinstance(db, asyncpg.Pool):
+        if db.is_in_transaction():
+            return await insert(db, rows, ties, rings_itself=False)
+        return await insert_and_ring(db, rows, ties, more)
+    if len(rows) < MANY and are_plain(rows):
+        return await insert_together(db, rows)
+    async with borrowed(db) as connection:
+        return await insert_and_ring(connection, rows, ties, more)

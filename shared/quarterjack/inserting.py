@@ -1,6 +1,7 @@
 """Insert the rows of new jobs, each kind as is cheapest."""
 
 import asyncio
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -9,8 +10,10 @@ import asyncpg
 from quarterjack.database import Connection
 from quarterjack.following import NO_TIES, Ties, look, tie
 from quarterjack.model import Enqueued, Row
-from quarterjack.queries import inserts, replacing
+from quarterjack.queries import inserts, jobs, replacing
 from quarterjack.queries.replacing import Replacement
+
+log = logging.getLogger(__name__)
 
 MANY = 500
 """As many rows are copied, which takes more round trips and less time for each."""
@@ -22,7 +25,35 @@ AGAIN = 5
 """So often is tried again what deadlocks: others may insert the same keys over and over."""
 
 
-def due(rows: Sequence[Row], results: Sequence[Enqueued]) -> set[str]:
+async def insert_and_ring(
+    connection: Connection, rows: list[Row], ties: Ties, more: Iterator[Row] | None = None
+) -> list[Enqueued]:
+    """Insert rows, and more of them, in a transaction of its own, and wake the queues of those that are due."""
+    if len(rows) < MANY and are_plain(rows):
+        return await insert_some_and_ring(connection, rows)
+    if more is None:
+        results = await _insert_alone(connection, rows, ties)
+        queues = _due(rows, results)
+    else:
+        results, queues = await _insert_in_chunks(connection, rows, more)
+    if queues:
+        try:
+            await jobs.ring(connection, queues)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning(
+                "could not wake %s: %s; its workers will poll", ", ".join(sorted(queues)), error
+            )
+    return results
+
+
+async def insert_some_and_ring(connection: Connection, rows: Sequence[Row]) -> list[Enqueued]:
+    """Insert plain rows, all or none, and wake their queues, in one round trip."""
+    if len(rows) == 1 and rows[0]["state"] == "available":
+        return [Enqueued(await inserts.insert_and_ring(connection, rows[0]))]
+    return list(map(Enqueued, await inserts.insert_many_and_ring(connection, rows)))
+
+
+def _due(rows: Sequence[Row], results: Sequence[Enqueued]) -> set[str]:
     """Give the queues of the jobs that are new and may run at once."""
     return {
         row["queue"]
@@ -31,7 +62,7 @@ def due(rows: Sequence[Row], results: Sequence[Enqueued]) -> set[str]:
     }
 
 
-async def insert_in_chunks(
+async def _insert_in_chunks(
     connection: Connection, rows: list[Row], more: Iterator[Row]
 ) -> tuple[list[Enqueued], set[str]]:
     """Insert a chunk while the next is made, in one transaction; the queues besides, which may be wide of one chunk.
@@ -42,15 +73,15 @@ async def insert_in_chunks(
     queues: set[str] = set()
     async with connection.transaction():
         while rows:
-            if _wait(rows) or not _are_plain(rows):
+            if not are_plain(rows):
                 rows += more
-            inserting = asyncio.ensure_future(insert_alone(connection, rows, NO_TIES))
+            inserting = asyncio.ensure_future(_insert_alone(connection, rows, NO_TIES))
             try:
                 following = await _make_chunk(more)
             finally:
                 inserted = await inserting
             results += inserted
-            queues |= due(rows, inserted)
+            queues |= _due(rows, inserted)
             rows = following
     return results, queues
 
@@ -64,11 +95,10 @@ async def _make_chunk(more: Iterator[Row]) -> list[Row]:
     return rows
 
 
-async def insert_alone(connection: Connection, rows: Sequence[Row], ties: Ties) -> list[Enqueued]:
+async def _insert_alone(connection: Connection, rows: Sequence[Row], ties: Ties) -> list[Enqueued]:
     """Insert in a transaction of its own, and again if it deadlocks with a unique insert of another period."""
-    one_statement = not _wait(rows) and (
-        _are_plain(rows) or all("key" in row and not row["replace"] for row in rows)
-    )
+    unique = all("key" in row and not row["replace"] for row in rows)
+    one_statement = unique or are_plain(rows)
     left = AGAIN
     while True:
         try:
@@ -98,14 +128,15 @@ def _wait(rows: Sequence[Row]) -> bool:
     return any(row["state"] == "suspended" for row in rows)
 
 
-def _are_plain(rows: Sequence[Row]) -> bool:
-    return not any("key" in row for row in rows)
+def are_plain(rows: Sequence[Row]) -> bool:
+    """Say if none is unique, or waits for others."""
+    return not any("key" in row or row["state"] == "suspended" for row in rows)
 
 
 async def _insert_rows(
     connection: Connection, rows: Sequence[Row], *, rings_itself: bool
 ) -> list[Enqueued]:
-    if _are_plain(rows):
+    if not any("key" in row for row in rows):
         if len(rows) == 1:
             id = await inserts.insert_one(connection, rows[0], rings_itself=rings_itself)
             return [Enqueued(id)]

@@ -9,8 +9,9 @@ import asyncpg
 import pytest
 
 import quarterjack
-from quarterjack import NewJob, Unique, client
-from quarterjack.database import Connection, Pool
+from quarterjack import NewJob, Unique
+from quarterjack.database import Connection
+from quarterjack.inserting import MANY
 from tests.conftest import TestDatabase
 from tests.waiting import until
 
@@ -46,40 +47,33 @@ async def test_a_plain_job_takes_one_statement(database: TestDatabase) -> None:
 @pytest.mark.parametrize(
     "new",
     [
-        [NewJob(worker="w"), NewJob(worker="w")],
-        [NewJob(worker="w", unique=Unique())],
+        [NewJob(worker="w"), NewJob(worker="w", tags=["a", "b"])],
         [NewJob(worker="w", scheduled_at=datetime.now(UTC) + timedelta(hours=1))],
+        [NewJob(worker="w", queue=str(number)) for number in range(MANY - 1)],
     ],
-    ids=["two", "unique", "scheduled"],
+    ids=["two", "scheduled", "some"],
 )
-async def test_others_go_their_own_way(database: TestDatabase, new: Sequence[NewJob]) -> None:
+async def test_so_do_some(database: TestDatabase, new: Sequence[NewJob]) -> None:
+    async with database.pool.acquire() as connection:
+        await quarterjack.enqueue_many(connection, [NewJob(worker="first")] * 2)
+        async with asked(connection) as words:
+            results = await quarterjack.enqueue_many(connection, new)
+
+    assert words == ["CALL"]
+    rows = await database.pool.fetch(
+        "SELECT id, queue, tags FROM oban_jobs WHERE worker = 'w' ORDER BY id"
+    )
+    assert [row["id"] for row in rows] == [result.id for result in results]
+    assert [(row["queue"], row["tags"]) for row in rows] == [
+        (each.queue, list(each.tags)) for each in new
+    ]
+
+
+async def test_a_unique_one_goes_its_own_way(database: TestDatabase) -> None:
     async with database.pool.acquire() as connection, asked(connection) as words:
-        results = await quarterjack.enqueue_many(connection, new)
+        await quarterjack.enqueue(connection, "w", unique=Unique())
 
     assert "CALL" not in words
-    assert (
-        await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == len(results) == len(new)
-    )
-
-
-async def test_who_is_not_alone_rings_with_others(
-    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A notifying commit takes one lock of the whole server, so several at once ring for each other."""
-    rung: list[set[str]] = []
-
-    async def ring(pool: Pool, connection: Connection, queues: set[str]) -> None:
-        rung.append(queues)
-
-    monkeypatch.setattr(client, "ring", ring)
-    await quarterjack.enqueue(database.pool, "w", queue="alone")
-    assert client.INSERTING == {}
-    with monkeypatch.context() as another:
-        another.setitem(client.INSERTING, id(database.pool), 1)
-        await quarterjack.enqueue(database.pool, "w", queue="beside")
-        assert {id(database.pool): 1} == client.INSERTING
-
-    assert rung == [{"beside"}]
 
 
 async def test_while_it_waits_for_a_standby_others_may_notify(
