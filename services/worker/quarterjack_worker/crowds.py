@@ -16,7 +16,7 @@ from quarterjack_worker.queues import Queues
 log = logging.getLogger(__name__)
 
 EVERY = 1.0
-BUSY = 30
+BUSY = 10
 """It rests for so many times as long as its last look took."""
 ANSWER_WITHIN = 30.0
 

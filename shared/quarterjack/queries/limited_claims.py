@@ -12,10 +12,10 @@ from quarterjack.model import Job
 from quarterjack.queries import claims
 from quarterjack.queries.claims import Want
 
-WINDOW = 1_000
-"""How far a claim looks into the queue for other partitions; those that are full take no place in it.
+WINDOW, FARTHEST = 1_000, 20_000
+"""A claim looks at so many jobs of partitions that are not full, among so many of the queue.
 
-So many jobs of a few partitions make it `crowded`: others may wait behind them, as `beyond` finds out.
+Where there are more, it is `crowded`: others may wait behind them, as `beyond` finds out.
 """
 SPARE = 25
 """A claim passes so many jobs by that others hold, in a partition; who holds more holds it up."""
@@ -113,14 +113,17 @@ async def claim_limited(
           SELECT j.id, left(coalesce(j.args ->> q.partition_by, ''), 500) AS part, j.priority, j.scheduled_at
           FROM q
           CROSS JOIN LATERAL (
-            SELECT id, args, priority, scheduled_at
-            FROM oban_jobs
+            SELECT *
+            FROM (
+              SELECT id, args, priority, scheduled_at
+              FROM oban_jobs
+              WHERE state = 'available' AND queue = $1 AND attempt < max_attempts
+              ORDER BY priority, scheduled_at, id
+              LIMIT $9
+            ) AS reach
             WHERE
-              state = 'available' AND queue = $1 AND attempt < max_attempts
-              AND (
-                q.partition_by IS NULL
-                OR left(coalesce(args ->> q.partition_by, ''), 500) NOT IN (SELECT part FROM known WHERE room <= 0)
-              )
+              q.partition_by IS NULL
+              OR left(coalesce(args ->> q.partition_by, ''), 500) NOT IN (SELECT part FROM known WHERE room <= 0)
             ORDER BY priority, scheduled_at, id
             LIMIT CASE
               WHEN q.partition_by IS NOT NULL THEN $6
@@ -230,7 +233,17 @@ async def claim_limited(
               OFFSET 0
             ) AS others
           ) AS left,
-          (SELECT count(*) >= $6 FROM near) AS crowded,
+          CASE
+            WHEN (SELECT partition_by IS NULL FROM q) THEN false
+            WHEN (SELECT count(*) >= $6 FROM near) THEN true
+            ELSE EXISTS (
+              SELECT
+              FROM oban_jobs
+              WHERE state = 'available' AND queue = $1
+              ORDER BY priority, scheduled_at, id
+              OFFSET $9
+            )
+          END AS crowded,
           EXISTS (SELECT FROM q WHERE global_limit IS NOT NULL) AS full,
           (
             SELECT extract(epoch FROM max(r.free_at) - q.at - (q.burst - 1) * q.step)::float8
@@ -254,6 +267,7 @@ async def claim_limited(
         WINDOW,
         list(want.far),
         SPARE,
+        FARTHEST,
     )
     took = time.monotonic() - began
     taken = [list(record)[:-4] for record in records if record["id"] is not None]
