@@ -169,6 +169,19 @@ def test_a_long_look_is_not_repeated_at_once_however_often_the_queue_is_rung() -
     assert queues.wants(limited=True)
 
 
+def test_only_its_own_claimer_has_a_limited_queue_looked_at_again() -> None:
+    """The other one wakes nobody who looks at it, and one that is hungry is looked at only when woken."""
+    queues = Queues({"q": 10}, {"q": uuid4()}, "n")
+    queue = queues["q"]
+    queue.limited, queue.hungry, queue.look_at = True, False, 0.0
+
+    queues.look_again(limited=False, at_all=True)
+    assert not queue.hungry
+
+    queues.look_again(limited=True, at_all=False)
+    assert queue.hungry
+
+
 async def test_a_heartbeat_does_not_ring_what_is_known_to_be_held_back(
     database: TestDatabase,
 ) -> None:

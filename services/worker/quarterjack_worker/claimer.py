@@ -92,7 +92,7 @@ class Claimer:
                     self._gathering = False
                     self._roomy.clear()
                 if not self._woken.is_set():
-                    self._queues.look_again(at_all=self._silent())
+                    self._queues.look_again(limited=self._limited, at_all=self._silent())
 
     def _mine(self) -> list[Queue]:
         return [queue for queue in self._queues if queue.limited == self._limited]

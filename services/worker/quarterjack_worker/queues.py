@@ -205,11 +205,12 @@ class Queues:
             for queue in self._queues.values()
         ]
 
-    def look_again(self, *, at_all: bool) -> None:
-        """Have all queues looked at again, or only those whose limits left jobs waiting for long enough."""
+    def look_again(self, *, limited: bool, at_all: bool) -> None:
+        """Have all queues of a kind looked at again, or only those whose limits left jobs waiting for long enough."""
         now = time.monotonic()
         for queue in self:
-            queue.hungry = queue.hungry or at_all or (queue.held_back and queue.look_at <= now)
+            if queue.limited == limited:
+                queue.hungry = queue.hungry or at_all or (queue.held_back and queue.look_at <= now)
 
     def rung(self, name: object) -> list[Queue]:
         """Take note of an insert into one queue, or, unnamed, into any; give those of ours."""
