@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+import asyncpg
+
 from quarterjack.database import REFUSED, Pool, borrowed
 from quarterjack.inserting import insert_some_and_ring
 from quarterjack.model import Enqueued, Row
@@ -84,7 +86,8 @@ class _Group:
         return batch
 
     def _fail(self, batch: list[_Call], error: Exception) -> None:
-        if isinstance(error, REFUSED) and len(batch) > 1:
+        committed = isinstance(error, asyncpg.ProgramLimitExceededError)  # if it is for the ring
+        if isinstance(error, REFUSED) and not committed and len(batch) > 1:
             for call in batch:
                 call.alone = True
             self._waiting.extendleft(reversed(batch))

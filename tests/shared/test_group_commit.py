@@ -22,6 +22,17 @@ SELECT pid, query ~ '^CALL' AS inserts
 FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
+FULL = """
+CREATE FUNCTION be_full() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.args ->> 'n' = '3' THEN
+    RAISE SQLSTATE '54000';
+  END IF;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER be_full BEFORE INSERT ON oban_jobs FOR EACH ROW EXECUTE FUNCTION be_full();
+"""
 Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
@@ -181,6 +192,18 @@ async def test_a_lost_connection_fails_for_all_whose_it_was(database: TestDataba
     assert after.id
     assert await numbers(database) == [9]
     assert group_commit.GROUPS == {}
+
+
+async def test_a_ring_for_which_there_is_no_room_makes_no_job_twice(database: TestDatabase) -> None:
+    """The server notices it after the commit. Here there was none, so that a second attempt would show."""
+    await database.pool.execute(FULL)
+    async with held(database):
+        calls = enqueueing(database, *range(4))
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [type(each) for each in results] == [asyncpg.ProgramLimitExceededError] * 4
+    assert await numbers(database) == []
 
 
 async def test_a_pool_that_cannot_connect_says_so_to_all(database: TestDatabase) -> None:
