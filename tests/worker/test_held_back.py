@@ -151,9 +151,28 @@ def test_the_next_look_is_taken_when_there_may_be_room(look: Look, seconds: floa
     queue = Queue(name="q", producer=uuid4(), limit=10, own_limit=10, limited=True)
     before = time.monotonic()
 
-    queue.looked(look)
+    queue.looked(look, found=1)
 
     assert before + seconds <= queue.look_at <= time.monotonic() + seconds
+
+
+def test_looks_at_full_limits_become_rare_until_one_finds_something() -> None:
+    """A long job under a limit of one would otherwise cost each worker twenty looks a second."""
+    queue = Queue(name="q", producer=uuid4(), limit=10, own_limit=10, limited=True)
+
+    def waits(room_in: float | None, found: int) -> float:
+        queue.looked(Look(took=0.001, held_back=True, full=True, room_in=room_in), found=found)
+        return round(queue.look_at - time.monotonic(), 2)
+
+    assert [waits(None, found) for found in (1, 0, 0, 0, 0, 1)] == [
+        0.05,
+        0.1,
+        0.2,
+        0.25,
+        0.25,
+        0.05,
+    ]
+    assert [waits(0.0, 0) for _ in range(5)] == [0.05] * 5
 
 
 def test_a_long_look_is_not_repeated_at_once_however_often_the_queue_is_rung() -> None:
@@ -161,11 +180,11 @@ def test_a_long_look_is_not_repeated_at_once_however_often_the_queue_is_rung() -
     queues["q"].limited = True
     assert queues.wants(limited=True)
 
-    queues["q"].looked(Look(took=50, held_back=True))
+    queues["q"].looked(Look(took=50, held_back=True), found=1)
     queues.rung("q")
 
     assert queues.wants(limited=True) == []
-    queues["q"].looked(Look(took=0.01, held_back=True))
+    queues["q"].looked(Look(took=0.01, held_back=True), found=1)
     assert queues.wants(limited=True)
 
 
@@ -189,7 +208,7 @@ async def test_a_heartbeat_does_not_ring_what_is_known_to_be_held_back(
         queue = engine._queues["default"]
         await until(lambda: _rests(queue))
         queue.limited = True
-        queue.looked(Look(took=5, held_back=True))
+        queue.looked(Look(took=5, held_back=True), found=1)
 
         engine.beaten(["default"])
 

@@ -118,9 +118,10 @@ class Claimer:
         more = False
         for want in wants:
             queue = self._queues[want.queue]
+            found = counts.get(want.queue, 0)
             if want.limited:
-                queue.looked(claimed.looks[want.queue])
-            if counts.get(want.queue, 0) >= want.demand:
+                queue.looked(claimed.looks[want.queue], found=found)
+            if found >= want.demand:
                 queue.hungry = True
                 more = more or queue.roomy
         if any(look.crowded for look in claimed.looks.values()):

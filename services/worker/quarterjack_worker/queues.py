@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 LARGEST = 10_000
 FEW_AT_ONCE, MOST_AT_ONCE = 100, 500
 SHORTEST, MEMORY = 1e-5, 8
-POLL, POLL_HELD_BACK, QUICK = 1.0, 0.05, 0.02
+POLL, POLL_HELD_BACK, LONGEST_HELD_BACK, QUICK = 1.0, 0.05, 0.25, 0.02
 AHEAD, MOST_AHEAD = 0.005, 100
 """Claimed beyond the limit is what begins within so many seconds, if jobs go on to take what they took."""
 MOST_KEPT = 100
@@ -37,8 +37,9 @@ class Queue:
 
     `hungry`: the database may hold more for it than was claimed. `took`: what jobs take, in seconds, of late; so many
     are claimed `ahead` of the limit.
-    `full`: its limit over all nodes leaves jobs waiting, until some end. `look_at`: when to look though nobody rang,
-    for limits leave jobs waiting, and room may be made elsewhere; `rested_at`: no look is taken sooner.
+    `full`: its limit over all nodes leaves jobs waiting, until some end; so many looks were `in_vain`. `look_at`: when
+    to look though nobody rang, for limits leave jobs waiting, and room may be made elsewhere; `rested_at`: no look is
+    taken sooner.
     `crowded`: its first jobs are of a few values of a key, and others wait behind them, such as `far`.
     """
 
@@ -55,6 +56,7 @@ class Queue:
     hungry: bool = True
     limited: bool = False
     full: bool = False
+    in_vain: int = 0
     look_at: float = math.inf
     rested_at: float = -math.inf
     crowded: bool = False
@@ -91,16 +93,22 @@ class Queue:
         """How many to claim at once: half of a large limit, so that the next claim is on its way while these run."""
         return min(self.free, max(FEW_AT_ONCE, min(self.limit // 2, MOST_AT_ONCE)))
 
-    def looked(self, look: Look) -> None:
-        """Take what a claim within limits saw."""
+    def looked(self, look: Look, *, found: int) -> None:
+        """Take what a claim within limits saw, and how many it took.
+
+        While jobs at once are all that is limited, looks that find nothing become rarer: who makes room looks at once.
+        """
         now = time.monotonic()
         self.crowded, self.full = look.crowded, look.held_back and look.full
         self.rested_at = now + (look.took if look.took > QUICK else 0)
+        self.in_vain = 0 if found else self.in_vain + 1
         if not look.held_back:
             self.look_at = math.inf
             return
         poll = max(POLL_HELD_BACK, BUSY * look.took)
-        if look.room_in is not None and look.room_in > 0:
+        if look.room_in is None:
+            poll = max(poll, min(LONGEST_HELD_BACK, POLL_HELD_BACK * 2.0 ** min(self.in_vain, 9)))
+        elif look.room_in > 0:
             room_in = max(look.room_in, look.took)
             poll = min(poll, room_in) if look.full else room_in
         self.look_at = now + min(poll, POLL)

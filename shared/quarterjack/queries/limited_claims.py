@@ -25,8 +25,8 @@ SPARE = 25
 class Look:
     """What a claim for one queue saw: `held_back` if it left jobs of which it could have run more.
 
-    `full`: jobs at once are limited, so each end may make room. `room_in`: a rate gives room after so many seconds, as
-    far as that is known.
+    `full`: jobs at once are limited, so each end may make room. `room_in`: a rate gives room after so many seconds, and
+    at any time if that is 0; None without a rate.
     `crowded`: it did not see the jobs of all partitions. It took `took` seconds.
     """
 
@@ -246,15 +246,20 @@ async def claim_limited(
           END AS crowded,
           EXISTS (SELECT FROM q WHERE global_limit IS NOT NULL) AS full,
           (
-            SELECT extract(epoch FROM max(r.free_at) - q.at - (q.burst - 1) * q.step)::float8
+            SELECT
+              CASE
+                WHEN q.partition_by IS NULL
+                THEN coalesce(extract(epoch FROM max(r.free_at) - q.at - (q.burst - 1) * q.step)::float8, 0)
+                ELSE 0
+              END
             FROM q
-            CROSS JOIN (
+            LEFT JOIN (
               SELECT free_at FROM spent
               UNION ALL
               SELECT free_at FROM qj_rates WHERE queue = $1 AND part = ''
-            ) AS r
-            WHERE q.partition_by IS NULL
-            GROUP BY q.at, q.burst, q.step
+            ) AS r ON true
+            WHERE q.rate_limit IS NOT NULL
+            GROUP BY q.partition_by, q.at, q.burst, q.step
           ) AS room_in
         FROM (SELECT) AS one
         LEFT JOIN taken AS t ON true
