@@ -141,6 +141,23 @@ async def test_what_others_hold_waits_alone(database: TestDatabase) -> None:
     assert all(row["whole"] for row in await database.pool.fetch(GRID))
 
 
+async def test_each_second_is_in_time_beside_what_is_due_every_other(
+    database: TestDatabase,
+) -> None:
+    await add_schedule(database.pool, "each", overlap="allow")
+    await add_schedule(database.pool, "other", cron="*/2 * * * * *")
+    async with replica(database.address):
+        await until(lambda: fired(database, "each", 8))
+
+    late = await database.pool.fetchval(
+        """
+        SELECT count(*) FROM qj_ticks JOIN qj_schedules AS s ON s.id = schedule_id
+        WHERE s.name = 'each' AND decided_at - tick_at > interval '0.5 s'
+        """
+    )
+    assert late < 3
+
+
 async def test_edits_apply_without_any_notification(database: TestDatabase) -> None:
     await _edit_while_it_runs(database)
 

@@ -34,22 +34,27 @@ async def in_time(db: Connection, question: Coroutine[Any, Any, Answer]) -> Answ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """The request for one schedule, made before it is due."""
+    """The request for one schedule, made before it is due; `next_at` is its next tick, unless that is overdue too."""
 
     due: Due
+    next_at: datetime | None
     span: Span
     move: dict[str, Any]
     decisions: list[dict[str, Any]]
 
 
 class Striker:
-    """Decides and sends under one election; `sick` while the server refuses what it should take."""
+    """Decides and sends under one election; `sick` while the server refuses what it should take.
+
+    `again_at` is the first tick to come of the schedules that were sent, since it was None.
+    """
 
     def __init__(
         self, election: Election, telemetry: Telemetry, progressed: Callable[[], object]
     ) -> None:
         self.audit = Audit(election.peer.node)
         self.sick = False
+        self.again_at: datetime | None = None
         self._election = election
         self._telemetry = telemetry
         self._progressed = progressed
@@ -96,6 +101,8 @@ class Striker:
             if db.is_closed():
                 raise
             settled = all([await self._strike_alone(db, ready, term) for ready in batch])
+        coming = [self.again_at, *(ready.next_at for ready in batch)]
+        self.again_at = min((at for at in coming if at is not None), default=None)
         self._progressed()
         return settled
 
@@ -106,7 +113,9 @@ class Striker:
         )
         traceparent = span.traceparent if self._telemetry.on else None
         rows = to_rows(verdict, term=term, traceparent=traceparent)
-        return Ready(due=due, span=span, move=to_move(verdict), decisions=rows)
+        upcoming = verdict.next_run_at
+        next_at = upcoming if upcoming is not None and upcoming > now else None
+        return Ready(due=due, next_at=next_at, span=span, move=to_move(verdict), decisions=rows)
 
     async def _strike_alone(self, db: Connection, ready: Ready, term: int) -> bool:
         try:

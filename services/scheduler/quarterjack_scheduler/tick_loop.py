@@ -116,6 +116,7 @@ class TickLoop:
 
     async def _decide(self, term: int, db: Connection) -> bool | None:
         """Decide what is due within the horizon; False if something is left, None if nothing is due."""
+        self._striker.again_at = None
         rows = await in_time(db, ticks.due(db, horizon=HORIZON, limit=READ))
         known = await in_time(db, calendars.named(db, rows))
         now = self._election.database_now()
@@ -125,6 +126,9 @@ class TickLoop:
         settled = settled and len(late) + len(ready) == len(rows)
         self._progress()
         while ready and self._election.term == term:
+            again_at = self._striker.again_at
+            if again_at is not None and again_at <= ready[0].due.next_run_at:
+                return settled  # its schedule is to be read anew, and prepared, before then
             if not await self._wait_for(db, ready[0].due.next_run_at):
                 return True
             due = self._come(ready[:BATCH])
