@@ -46,7 +46,7 @@ class Ready:
 class Striker:
     """Decides and sends under one election; `sick` while the server refuses what it should take.
 
-    `again_at` is the first tick to come of the schedules that were sent, since it was None.
+    `again_at` is the first tick that comes after those that were prepared since it was None.
     """
 
     def __init__(
@@ -66,17 +66,30 @@ class Striker:
         known: Calendars,
         term: int,
         now: datetime | None = None,
-    ) -> list[Ready]:
-        """Decide up to `now`, or each up to its watermark; what cannot be read is set aside and stops no other."""
-        found = []
+    ) -> tuple[list[Ready], bool]:
+        """Decide up to `now`, or each up to its watermark; False if one cannot be read and is set aside.
+
+        What is to come is prepared up to `again_at`: then one of those before is due anew, and must be read anew.
+        """
+        found, whole = list[Ready](), True
         for number, row in enumerate(rows, 1):
+            if now is None and self.again_at is not None and self.again_at <= row.next_run_at:
+                break
             try:
-                found.append(self._ready(row, known, term, now or row.next_run_at))
+                ready = self._ready(row, known, term, now or row.next_run_at)
             except UNREADABLE as error:
                 await self._set_aside(db, row, term, str(error))
+                whole = False
+            else:
+                found.append(ready)
+                self._comes_again(ready.next_at)
             if number % BATCH == 0:
                 await asyncio.sleep(0)  # others have their turn
-        return found
+        return found, whole
+
+    def _comes_again(self, at: datetime | None) -> None:
+        if at is not None and (self.again_at is None or at < self.again_at):
+            self.again_at = at
 
     async def strike_late(
         self, db: Connection, rows: Sequence[Due], known: Calendars, term: int, now: datetime
@@ -84,8 +97,8 @@ class Striker:
         """Decide and send what is overdue, a few decisions at a time; False if something is left."""
         settled, batch, weight = True, list[Ready](), 0
         for row in rows:
-            ready = await self.prepare(db, [row], known, term, now)
-            settled = settled and bool(ready)
+            ready, whole = await self.prepare(db, [row], known, term, now)
+            settled = settled and whole
             batch += ready
             weight += sum(len(each.decisions) for each in ready)
             if weight >= BATCH:
@@ -101,8 +114,6 @@ class Striker:
             if db.is_closed():
                 raise
             settled = all([await self._strike_alone(db, ready, term) for ready in batch])
-        coming = [self.again_at, *(ready.next_at for ready in batch)]
-        self.again_at = min((at for at in coming if at is not None), default=None)
         self._progressed()
         return settled
 

@@ -122,13 +122,10 @@ class TickLoop:
         now = self._election.database_now()
         late = [row for row in rows if row.next_run_at <= now]
         settled = await self._striker.strike_late(db, late, known, term, now)
-        ready = await self._striker.prepare(db, rows[len(late) :], known, term)
-        settled = settled and len(late) + len(ready) == len(rows)
+        ready, whole = await self._striker.prepare(db, rows[len(late) :], known, term)
+        settled = settled and whole
         self._progress()
         while ready and self._election.term == term:
-            again_at = self._striker.again_at
-            if again_at is not None and again_at <= ready[0].due.next_run_at:
-                return settled  # its schedule is to be read anew, and prepared, before then
             if not await self._wait_for(db, ready[0].due.next_run_at):
                 return True
             due = self._come(ready[:BATCH])
