@@ -48,7 +48,12 @@ SELECT application_name FROM pg_stat_activity
 WHERE datname = current_database() AND application_name LIKE 'quarterjack-%'
 """
 CAUGHT_UP = """
-SELECT bool_and(paused_at IS NOT NULL OR broken_reason IS NOT NULL OR coalesce(next_run_at > $1, false))
+SELECT
+  bool_and(
+    paused_at IS NOT NULL AND coalesce(resume_at > $1 + interval '2 s', true)
+    OR broken_reason IS NOT NULL
+    OR coalesce(next_run_at > $1, false)
+  )
 FROM qj_schedules
 """
 PROBE_EVERY = 0.25

@@ -69,7 +69,7 @@ FROM oban_jobs WHERE attempt = 1 AND id <> ALL ($1) AND worker IN ('wait', 'wait
 """
 RAISE = "UPDATE oban_jobs SET max_attempts = 4 WHERE state = 'available' AND attempt = max_attempts"
 COPIES = 10
-NUMBER = 10**4_000
+NUMBER = 10**999 + 7
 
 
 async def test_f31_bad_rows_hold_up_no_other(
@@ -137,7 +137,7 @@ async def test_f32_args_are_intact_or_refused(
             refused: dict[str, dict[str, Any]] = {
                 "NUL": {"text": "a\x00b"},
                 "surrogate": {"text": "\ud800"},
-                "digits": {"number": 10**5_000},
+                "digits": {"number": 10**1_000},
                 "JSON": {"number": float("nan")},
             }
             for word, args in refused.items():
