@@ -50,7 +50,7 @@ WHERE datname = current_database() AND application_name LIKE 'quarterjack-%'
 CAUGHT_UP = """
 SELECT
   bool_and(
-    paused_at IS NOT NULL AND coalesce(resume_at > $1 + interval '2 s', true)
+    paused_at IS NOT NULL AND coalesce(resume_at > $1::timestamptz + interval '2 s', true)
     OR broken_reason IS NOT NULL
     OR coalesce(next_run_at > $1, false)
   )
