@@ -1,13 +1,15 @@
--- Clients of one pool that insert at once share a statement, and ring in the same round trip; by two transactions, as
--- qj_enqueue does. Tags are JSON, or NULL for none.
+-- Jobs are inserted by one function, in a transaction of the caller's or by qj_enqueue_many, which rings in the same round
+-- trip, by two transactions, as qj_enqueue does. Tags are JSON, or NULL for none.
 SET LOCAL lock_timeout = '5s';
 
-CREATE PROCEDURE qj_enqueue_many(
-  INOUT job_ids bigint[], new_states text[], new_workers text[], new_queues text[], new_args text[], new_metas text[],
+CREATE FUNCTION qj_insert_many(
+  rings_itself text, new_states text[], new_workers text[], new_queues text[], new_args text[], new_metas text[],
   new_tags text[], new_priorities integer[], new_max_attempts integer[], new_scheduled_ats timestamptz[]
-) LANGUAGE plpgsql AS $$
+) RETURNS bigint[] LANGUAGE plpgsql AS $$
+DECLARE
+  job_ids bigint[];
 BEGIN
-  PERFORM set_config('quarterjack.rings_itself', 'yes', true);
+  PERFORM set_config('quarterjack.rings_itself', rings_itself, true);
   WITH inserted AS (
     INSERT INTO oban_jobs
       (state, worker, queue, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at)
@@ -27,6 +29,19 @@ BEGIN
     RETURNING id
   )
   SELECT array_agg(id ORDER BY id) INTO job_ids FROM inserted;
+  RETURN job_ids;
+END
+$$;
+
+CREATE PROCEDURE qj_enqueue_many(
+  INOUT job_ids bigint[], new_states text[], new_workers text[], new_queues text[], new_args text[], new_metas text[],
+  new_tags text[], new_priorities integer[], new_max_attempts integer[], new_scheduled_ats timestamptz[]
+) LANGUAGE plpgsql AS $$
+BEGIN
+  job_ids := qj_insert_many(
+    'yes', new_states, new_workers, new_queues, new_args, new_metas, new_tags, new_priorities, new_max_attempts,
+    new_scheduled_ats
+  );
   COMMIT;
   IF pg_notification_queue_usage() < 0.9 THEN
     PERFORM pg_notify(current_schema() || '.oban_insert', json_build_object('queue', due.queue)::text)

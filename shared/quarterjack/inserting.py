@@ -65,9 +65,9 @@ def _due(rows: Sequence[Row], results: Sequence[Enqueued]) -> set[str]:
 async def _insert_in_chunks(
     connection: Connection, rows: list[Row], more: Iterator[Row]
 ) -> tuple[list[Enqueued], set[str]]:
-    """Insert a chunk while the next is made, in one transaction; the queues besides, which may be wide of one chunk.
+    """Insert a chunk while the next is made, in one transaction; give also the queues of those that are due.
 
-    From the first chunk that cannot be copied on, the rest is one.
+    From the first chunk on that is not plain, the rest is one.
     """
     results: list[Enqueued] = []
     queues: set[str] = set()

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 
 from quarterjack import channels
+from quarterjack.clock import within
 from quarterjack.database import LOST, Address, Pool, connect
 from quarterjack.queries import notifications
 
@@ -72,7 +73,7 @@ class Listener:
             self._gap()
             while not lost.is_set():
                 await self._prove()
-                await _first(lost.wait(), CANARY_EVERY)
+                await within(CANARY_EVERY, lost.wait())
             raise ConnectionResetError("the server closed the listening connection")
         finally:
             connection.terminate()
@@ -99,11 +100,3 @@ class Listener:
             self._gap()
             return
         self._heard(self._names[channel], message)
-
-
-async def _first(waiting: Awaitable[object], seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await waiting
-    except TimeoutError:
-        return

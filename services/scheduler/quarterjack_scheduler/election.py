@@ -21,7 +21,7 @@ from asyncpg import Connection, Record
 
 import quarterjack
 from quarterjack import channels
-from quarterjack.clock import boot
+from quarterjack.clock import boot, within
 from quarterjack.database import LOST, Address, answered, connect
 from quarterjack.errors import QuarterjackError
 from quarterjack.health import stalled
@@ -252,9 +252,5 @@ class Election:
             log.warning("could not tell the others: %s; they will see it", error)
 
     async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-        except TimeoutError:
-            return
-        self._woken.clear()
+        if await within(seconds, self._woken.wait()):
+            self._woken.clear()

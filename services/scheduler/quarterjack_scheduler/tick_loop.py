@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from quarterjack import channels
-from quarterjack.clock import boot
+from quarterjack.clock import boot, within
 from quarterjack.database import LOST, Connection, Pool
 from quarterjack.health import stalled
 from quarterjack.queries import calendars, outlook, plans, ticks
@@ -164,10 +164,5 @@ class TickLoop:
             self._election.progressed()
 
     async def _rest(self, seconds: float) -> None:
-        if seconds <= 0:
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-        except TimeoutError:
-            return
+        if seconds > 0:
+            await within(seconds, self._woken.wait())

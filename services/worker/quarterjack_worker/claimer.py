@@ -7,10 +7,10 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from uuid import uuid4
 
-from quarterjack.clock import boot
+from quarterjack.clock import boot, within
 from quarterjack.database import LOST, Connection, Pool, ask
 from quarterjack.queries import limited_claims
 from quarterjack.queries.limited_claims import Claimed
@@ -85,10 +85,10 @@ class Claimer:
                     log.warning("could not claim: %s; trying again", error)
                 reachable = False
             if not more:
-                await _within(self._woken.wait(), self._queues.patience(limited=self._limited))
+                await within(self._queues.patience(limited=self._limited), self._woken.wait())
                 if self._attempts and not any(queue.roomy for queue in self._mine()):
                     self._gathering = True
-                    await _within(self._roomy.wait(), GATHER)
+                    await within(GATHER, self._roomy.wait())
                     self._gathering = False
                     self._roomy.clear()
                 if not self._woken.is_set():
@@ -132,11 +132,3 @@ class Claimer:
         if any(look.crowded for look in claimed.looks.values()):
             self._queues.crowding.set()
         return more
-
-
-async def _within(waiting: Awaitable[object], seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await waiting
-    except TimeoutError:
-        return

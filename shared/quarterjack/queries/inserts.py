@@ -17,33 +17,12 @@ QUOTED = ESCAPED | str.maketrans({"\\": "\\" * 4, '"': '\\\\"'})
 
 async def insert(db: Database, rows: Sequence[Row], *, rings_itself: bool) -> list[int]:
     """Insert all rows in one statement; ids in their order."""
-    records = await db.fetch(
-        """
-        WITH quiet AS MATERIALIZED (
-          SELECT set_config('quarterjack.rings_itself', $1, true)
-        )
-        INSERT INTO oban_jobs
-          (state, worker, queue, args, meta, tags, priority, max_attempts, inserted_at, scheduled_at)
-        SELECT
-          state::oban_job_state, worker, queue, args::jsonb, meta::jsonb,
-          CASE WHEN tags IS NULL THEN '{}' ELSE ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)) END,
-          priority, max_attempts,
-          timezone('UTC', clock_timestamp()),
-          timezone('UTC', coalesce(scheduled_at, clock_timestamp()))
-        FROM
-          quiet,
-          unnest(
-            $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::integer[],
-            $9::integer[], $10::timestamptz[]
-          ) WITH ORDINALITY AS
-            j (state, worker, queue, args, meta, tags, priority, max_attempts, scheduled_at, place)
-        ORDER BY place
-        RETURNING id
-        """,
+    ids = await db.fetchval(
+        "SELECT qj_insert_many($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         "yes" if rings_itself else "no",
         *_columns(rows),
     )
-    return [record["id"] for record in records]
+    return list(ids)
 
 
 async def insert_one(db: Database, row: Row, *, rings_itself: bool) -> int:
