@@ -1,6 +1,12 @@
 """A database that goes away: the pages say so, lose nothing, and recover by themselves."""
 
+import logging
 from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
 
 from tests.admin.conftest import Admin, serve
 from tests.conftest import TestDatabase
@@ -43,3 +49,22 @@ async def test_pages_say_that_the_database_is_away_and_recover(
 
 async def _answers(admin: Admin) -> bool:
     return (await (await admin.visitor()).get("/ready")).status == 200
+
+
+async def test_a_page_that_is_gone_before_its_stream_begins_is_no_error(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As who goes from page to page quickly leaves it."""
+    ana = await admin.signed_in()
+    begin = web.StreamResponse.prepare
+
+    async def prepare(response: web.StreamResponse, request: web.BaseRequest) -> Any:
+        if request.path == "/events" and request.transport is not None:
+            request.transport.close()
+        return await begin(response, request)
+
+    monkeypatch.setattr(web.StreamResponse, "prepare", prepare)
+    with pytest.raises(aiohttp.ClientError):
+        await ana.get("/events")
+
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

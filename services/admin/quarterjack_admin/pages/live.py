@@ -25,8 +25,8 @@ async def stream(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
         )
-        await response.prepare(request)
-        with suppress(*LOST):
+        with suppress(*LOST):  # the page may be gone before its answer begins
+            await response.prepare(request)
             await _send(request, response, session.token_hash)
     return response
 
