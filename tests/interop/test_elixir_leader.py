@@ -46,6 +46,21 @@ SET state = 'executing', attempt = 1, attempted_at = timezone('UTC', clock_times
   attempted_by = ARRAY['worker-1', $2::text, 'x']
 WHERE id = $1
 """
+ELIXIR = """
+CREATE SCHEMA app;
+CREATE TABLE app.changes (state text);
+CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO changes VALUES (NEW.state);
+  RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER UPDATE ON oban_jobs FOR EACH ROW EXECUTE FUNCTION app.note();
+CREATE ROLE elixir;
+GRANT USAGE ON SCHEMA app TO elixir;
+GRANT ALL ON app.changes, oban_jobs TO elixir;
+SET ROLE elixir;
+SET search_path = app, public;
+"""
 PRUNE = """
 DELETE FROM oban_jobs
 WHERE state = 'completed' AND scheduled_at < timezone('UTC', now()) - interval '60 s'
@@ -67,6 +82,25 @@ async def test_its_rescue_leaves_what_a_live_worker_of_ours_runs(
     job = await jobs.find(database.pool, id)
     assert job is not None
     assert (job.attempt, job.errors, job.discarded_at) == (1, [], None)
+
+
+async def test_its_rescue_runs_triggers_of_its_application_as_any_update_of_its_own(
+    database: TestDatabase,
+) -> None:
+    uuid = await _producer(database, state="running")
+    made = await quarterjack.enqueue(database.pool, "count")
+    await database.pool.execute(BEGIN, made.id, uuid)
+    async with database.pool.acquire() as elixir:
+        undone = elixir.transaction()
+        await undone.start()
+        await elixir.execute(ELIXIR)
+        await elixir.execute(RESCUE, "available")
+        changes = await elixir.fetch("SELECT state FROM changes")
+        found = await states(elixir, made.id)
+        await undone.rollback()
+
+    assert found == ["executing"]
+    assert sorted(each["state"] for each in changes) == ["available", "executing"]
 
 
 async def test_its_rescue_takes_what_nobody_runs(database: TestDatabase) -> None:
