@@ -8,6 +8,8 @@ import pytest
 from tests.cli.conftest import Command
 from tests.conftest import TestDatabase
 
+pytestmark = pytest.mark.newest_postgres
+
 FILE = """
 x-defaults: &defaults
   worker: report

@@ -1,10 +1,14 @@
 """Whatever the network loses, each tick is decided once and somebody goes on."""
 
+import pytest
+
 from tests.conftest import TestDatabase
 from tests.proxy import proxied
 from tests.scheduler.replica import add_schedule, replica
 from tests.scheduler.test_tick_loop import GRID, fired
 from tests.waiting import until
+
+pytestmark = pytest.mark.newest_postgres
 
 
 async def test_lost_replies_double_no_tick_and_lose_none(database: TestDatabase) -> None:

@@ -8,6 +8,8 @@ from tests.conftest import TestDatabase
 from tests.waiting import until
 from tests.worker.working import TAKEN, ended, said, working
 
+pytestmark = pytest.mark.newest_postgres
+
 CHILDREN = """
 SELECT state::text, queue, args, priority, max_attempts, tags
 FROM oban_jobs

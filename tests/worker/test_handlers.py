@@ -12,6 +12,8 @@ from tests.processes import free_port
 from tests.waiting import until
 from tests.worker.working import ended, said, working
 
+pytestmark = pytest.mark.newest_postgres
+
 
 async def read(url: str) -> str:
     async with aiohttp.ClientSession() as session, session.get(url) as answer:

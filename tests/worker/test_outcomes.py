@@ -1,10 +1,14 @@
 """What becomes of jobs, poisonous ones too, seen from outside a real worker."""
 
+import pytest
+
 import quarterjack
 from quarterjack import NewJob
 from tests.conftest import TestDatabase
 from tests.waiting import until
 from tests.worker.running import by_name, have_ended, working
+
+pytestmark = pytest.mark.newest_postgres
 
 
 async def test_each_outcome_is_written(database: TestDatabase) -> None:

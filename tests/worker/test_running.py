@@ -13,6 +13,8 @@ from tests.waiting import until
 from tests.worker.running import by_name, have_ended, working
 from tests.worker.working import TAKEN
 
+pytestmark = pytest.mark.newest_postgres
+
 
 async def test_a_drain_gives_back_what_is_unfinished_without_an_attempt(
     database: TestDatabase,

@@ -19,6 +19,8 @@ from tests.conftest import TestDatabase
 from tests.worker.test_claims import producer
 from tests.worker.working import ended
 
+pytestmark = pytest.mark.newest_postgres
+
 WORKS = "while True: pass"
 WAITS = "import signal; signal.pause()"
 SHOWN = "SELECT state, heartbeat_at > 'epoch' FROM qj_producers WHERE uuid = $1"
