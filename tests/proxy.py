@@ -39,7 +39,8 @@ class Proxy:
     end. `cut_after` replies end a connection, and `cut_chance` of all replies do, in their middle; `refusing`
     takes no new connection; `delay` is the least and the most seconds that each piece takes, `loss` the chance
     that its packet is lost and sent again after 0.2 s, 0.4 s and so on. `cut_reply_of` is a
-    text: when the server has finished a statement that holds it, the client's connection ends without a reply.
+    text: when the server has finished a statement that holds it, the client's connection ends without a reply. All
+    that was asked for, cancellations too, is `accepted`.
     """
 
     def __init__(self, host: str, port: int, dice: random.Random | None = None) -> None:
@@ -49,7 +50,7 @@ class Proxy:
         self.cut_after: int | None = None
         self.cut_chance = 0.0
         self.cut_reply_of: bytes | None = None
-        self.cuts = 0
+        self.cuts = self.accepted = 0
         self.replies = 0
         self.target = host, port
         self.dice = dice or random.Random(0)
@@ -77,6 +78,7 @@ class Proxy:
         if self.refusing:
             writer.transport.abort()
             return
+        self.accepted += 1
         task = asyncio.get_running_loop().create_task(self._forward(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

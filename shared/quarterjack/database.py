@@ -5,11 +5,12 @@ import json
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from types import coroutine
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -189,17 +190,32 @@ async def answered(
 
     A cancel request would make a commit that waits for a synchronous standby visible but unreplicated.
     """
-    task = asyncio.ensure_future(question)
-    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # it may end unheard
+    cutting = asyncio.get_running_loop().call_later(patience, _cut, connection)
     try:
-        done, _ = await asyncio.wait({task}, timeout=patience)
-        if not done:
+        return await _cut_before_cancelled(connection, question)
+    finally:
+        cutting.cancel()
+
+
+@coroutine
+def _cut_before_cancelled(
+    connection: Connection, question: Coroutine[Any, Any, Answer]
+) -> Generator[Any, None, Answer]:
+    """Go through a question's steps, and cut the connection before it learns that it is cancelled.
+
+    So it sends nothing more, no ROLLBACK either; and asyncpg's cancel request is a task which a cut takes back.
+    """
+    thrown: BaseException | None = None
+    while True:
+        try:
+            awaited = question.throw(thrown) if thrown else question.send(None)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        try:
+            thrown = yield awaited
+        except BaseException as error:
             _cut(connection)
-        return await task
-    except asyncio.CancelledError:
-        _cut(connection)
-        task.cancel()
-        raise
+            thrown = error
 
 
 def _cut(connection: Connection) -> None:

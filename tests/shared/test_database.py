@@ -10,6 +10,7 @@ import pytest
 from quarterjack.database import UNREACHABLE, answered, borrowed, connect, open_pool, patiently
 from quarterjack.queries import databases
 from tests.conftest import TestDatabase
+from tests.proxy import proxied
 from tests.waiting import until
 
 LOCK = "LOCK TABLE qj_peers IN ACCESS EXCLUSIVE MODE"
@@ -97,18 +98,49 @@ async def test_a_connection_that_is_given_up_while_it_is_made_is_closed(
     await until(partial(database.pool.fetchval, GONE, "given up"))
 
 
-async def test_a_session_that_waits_for_a_lock_ends_with_its_client(database: TestDatabase) -> None:
-    async with database.pool.acquire() as person, person.transaction():
+@pytest.mark.parametrize("patience", [600.0, 0.5])
+async def test_a_session_that_waits_for_a_lock_ends_with_its_client_and_is_not_asked_to_cancel(
+    database: TestDatabase, patience: float
+) -> None:
+    async with (
+        proxied(database.address) as (proxy, address),
+        database.pool.acquire() as person,
+        person.transaction(),
+    ):
         await person.execute(LOCK)
-        connection = await connect(database.address, name="waits")
+        connection = await connect(address, name="waits")
         waiting = asyncio.create_task(
-            answered(connection, connection.fetch("SELECT FROM qj_peers"), 600.0)
+            answered(connection, connection.fetch("SELECT FROM qj_peers"), patience)
         )
         await until(lambda: database.pool.fetchval(WAITS, 1))
 
-        waiting.cancel()
+        if patience > 1:
+            waiting.cancel()
+        with pytest.raises((asyncio.CancelledError, asyncpg.ConnectionDoesNotExistError)):
+            await waiting
 
         await until(lambda: database.pool.fetchval(WAITS, 0), within=20.0)
+        assert proxy.accepted == 1
+
+
+async def test_a_cancelled_transaction_waits_for_no_rollback(database: TestDatabase) -> None:
+    begun = asyncio.Event()
+    async with proxied(database.address) as (proxy, address):
+        connection = await connect(address, name="silent")
+
+        async def transact() -> None:
+            async with connection.transaction():
+                proxy.silent = True
+                begun.set()
+                await connection.execute("SELECT")
+
+        waiting = asyncio.create_task(answered(connection, transact(), 600.0))
+        await begun.wait()
+        waiting.cancel()
+        _, late = await asyncio.wait({waiting}, timeout=5.0)
+
+        assert not late
+        assert connection.is_closed()
 
 
 async def test_a_server_that_takes_no_writes_is_not_there_yet(database: TestDatabase) -> None:
