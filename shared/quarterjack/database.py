@@ -214,7 +214,8 @@ def _cut_before_cancelled(
         try:
             thrown = yield awaited
         except BaseException as error:
-            _cut(connection)
+            if isinstance(error, asyncio.CancelledError | GeneratorExit):
+                _cut(connection)
             thrown = error
 
 

@@ -9,13 +9,12 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 
 import asyncpg
 
 from quarterjack.client import enqueue_tied
-from quarterjack.database import LOST, REFUSED, Connection, Pool, ask
+from quarterjack.database import LOST, REFUSED, Connection, Pool, answered
 from quarterjack.following import Ties
 from quarterjack.new_job import NewJob
 from quarterjack.queries import acks
@@ -117,16 +116,19 @@ class Acker:
         """
         delay, size, patience = FIRST_DELAY, BATCH, FIRST_PATIENCE
         while self._pending:
-            self._added.clear()
-            batch = self._next(size)
             try:
-                await self._write(batch, patience)
-                if not self.full and len(self._pending) + len(batch) >= FULL:
-                    self.relieved()
-                delay, size, patience = FIRST_DELAY, min(size * 2, BATCH), FIRST_PATIENCE
+                async with self._pool.acquire(timeout=patience) as db:
+                    while self._pending:
+                        self._added.clear()
+                        batch = self._next(size)
+                        await self._write(db, batch, patience)
+                        if not self.full and len(self._pending) + len(batch) >= FULL:
+                            self.relieved()
+                        delay, size, patience = FIRST_DELAY, min(size * 2, BATCH), FIRST_PATIENCE
             except LOST as error:
                 if delay == FIRST_DELAY:
-                    log.warning("could not write %d outcomes: %s; trying on", len(batch), error)
+                    waiting = len(self._pending)
+                    log.warning("%d outcomes wait to be written: %s; trying on", waiting, error)
                 await asyncio.sleep(delay)
                 delay, size = min(delay * 2, LONGEST_DELAY), max(size // 2, 1)
                 patience = min(patience * 2, LONGEST_PATIENCE)
@@ -138,14 +140,14 @@ class Acker:
         self._stuck_next = bool(self._stuck) and not (self._stuck_next and batch)
         return [self._pending[next(iter(self._stuck))]] if self._stuck_next else batch
 
-    async def _write(self, batch: Sequence[Ack], patience: float) -> None:
+    async def _write(self, db: Connection, batch: Sequence[Ack], patience: float) -> None:
         try:
-            await ask(self._pool, partial(self._settle, batch), patience)
+            await answered(db, self._settle(batch, db), patience)
         except (*POISON, asyncpg.LockNotAvailableError) as error:
             if len(batch) > 1:
                 half = len(batch) // 2
-                await self._write(batch[:half], patience)
-                await self._write(batch[half:], patience)
+                await self._write(db, batch[:half], patience)
+                await self._write(db, batch[half:], patience)
             elif isinstance(error, asyncpg.LockNotAvailableError):
                 self._set_apart(batch[0].claim)
             elif batch[0].state == "discarded" and not batch[0].meta:

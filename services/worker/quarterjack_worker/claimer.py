@@ -8,15 +8,16 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from uuid import uuid4
+from functools import partial
+from secrets import token_hex
 
 from quarterjack.clock import boot, within
-from quarterjack.database import LOST, Connection, Pool, ask
+from quarterjack.database import LOST, Pool
 from quarterjack.queries import limited_claims
-from quarterjack.queries.limited_claims import Claimed
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.attempts import LATE, Attempts
 from quarterjack_worker.queues import Queue, Queues
+from quarterjack_worker.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Claimer:
         cut_off: Callable[[], object],
         unanswered: set[str],
     ) -> None:
-        self._pool = pool
+        self._session = Session(pool)
         self._node = node
         self._queues = queues
         self._limited = limited
@@ -102,19 +103,15 @@ class Claimer:
         wants = self._queues.wants(limited=self._limited)
         if not any(self._queues[want.queue].hungry for want in wants) or self._acker.full:
             return False
-        asked_at, nonce = boot(), uuid4().hex[:12]
+        asked_at, nonce = boot(), token_hex(6)
         self._unanswered.add(nonce)
         for want in wants:  # who rings from now on may be too late for this claim
             self._queues[want.queue].hungry = False
 
-        async def claim(db: Connection) -> Claimed:
-            claimed = await limited_claims.claim(db, wants=wants, node=self._node, nonce=nonce)
-            # before the connection is back in its pool: sooner by a twentieth of what an insert takes to its start
-            self._attempts.take(claimed.jobs, asked_at=asked_at)
-            return claimed
-
+        claim = partial(limited_claims.claim, wants=wants, node=self._node, nonce=nonce)
         try:
-            claimed = await ask(self._pool, claim, self._patience)
+            claimed = await self._session.ask(claim, self._patience)
+            self._attempts.take(claimed.jobs, asked_at=asked_at)
         finally:
             self._unanswered.discard(nonce)
         counts: dict[str, int] = {}
