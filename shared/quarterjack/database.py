@@ -190,11 +190,13 @@ async def answered(
 
     A cancel request would make a commit that waits for a synchronous standby visible but unreplicated.
     """
-    cutting = asyncio.get_running_loop().call_later(patience, _cut, connection)
     try:
-        return await _cut_before_cancelled(connection, question)
-    finally:
-        cutting.cancel()
+        async with asyncio.timeout(patience) as limit:
+            return await _cut_before_cancelled(connection, question)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise TimeoutError(f"the database did not answer within {patience:g} s") from error
 
 
 @coroutine
@@ -205,18 +207,22 @@ def _cut_before_cancelled(
 
     So it sends nothing more, no ROLLBACK either; and asyncpg's cancel request is a task which a cut takes back.
     """
-    thrown: BaseException | None = None
+    heard: BaseException | None = None
     while True:
         try:
-            awaited = question.throw(thrown) if thrown else question.send(None)
+            awaited = question.throw(heard) if heard else question.send(None)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
+        except Exception:
+            if isinstance(heard, asyncio.CancelledError):
+                raise heard from None  # and not that there is no connection for its ROLLBACK
+            raise
         try:
-            thrown = yield awaited
+            heard = yield awaited
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError | GeneratorExit):
                 _cut(connection)
-            thrown = error
+            heard = error
 
 
 def _cut(connection: Connection) -> None:

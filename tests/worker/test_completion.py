@@ -63,6 +63,7 @@ async def test_a_child_that_cannot_be_is_told_where_it_is_made(database: TestDat
 
         [job] = await ended(database)
 
+    assert job["error"].count(" | ") == 3, job["error"]
     misfit, unstorable, listed, large = job["error"].removeprefix("Discarded: ").split(" | ")
     assert misfit.startswith("args of child: n: Input should be a valid integer")
     assert "NUL" in unstorable

@@ -10,6 +10,7 @@ from tests.worker.working import ended, said, working
 
 pytestmark = pytest.mark.newest_postgres
 LAST = "SELECT lines -> -1 ->> 'text' FROM qj_journals WHERE job_id = $1"
+RUNNING = "SELECT count(*) = $1 FROM oban_jobs WHERE state = 'executing'"
 
 
 @pytest.mark.parametrize("worker", ["tell", "tell_in_thread", "tell_in_process"])
@@ -23,15 +24,12 @@ async def test_an_attempt_tells_its_progress_and_its_last_lines(
             lambda: database.pool.fetchval(f"SELECT ({LAST}) LIKE 'the last line%'", telling.id),
             within=20,
         )
-        running = await database.pool.fetchval(
-            "SELECT count(*) FROM oban_jobs WHERE state = 'executing'"
-        )
+        await until(lambda: database.pool.fetchval(RUNNING, 1 if worker == "tell" else 0))
         await database.pool.execute("CREATE TABLE released ()")
         await ended(database)
         written = await database.pool.fetch("SELECT * FROM qj_journals")
 
     [journal] = written
-    assert running == (1 if worker == "tell" else 0)
     assert journal["job_id"] != silent.id
     assert (journal["percent"], journal["message"]) == (100, None)
     assert (len(journal["lines"]), journal["left_out"]) == (100, 901)
