@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from quarterjack.clock import until_next
 from quarterjack.database import LOST, Pool
 from quarterjack.queries import traces
 from quarterjack.queries.traces import Span
@@ -87,7 +88,7 @@ class Telemetry:
     async def run(self, pool: Pool) -> None:
         """Write what has ended, once a second, until cancelled."""
         while True:
-            await asyncio.sleep(FLUSH_EVERY)
+            await asyncio.sleep(until_next(FLUSH_EVERY))
             await self.flush(pool)
 
     async def flush(self, pool: Pool) -> None:

@@ -57,7 +57,7 @@ async def test_turns_are_shown_while_no_beat_is_answered(
 ) -> None:
     """Whoever stands in for a heartbeat without turns does not stand in for a database that refuses beats."""
     async with beating(database, lock="LOCK qj_producers") as turns, asyncio.timeout(5):
-        await turns.readexactly(6)
+        await turns.readexactly(4)
 
 
 async def test_a_life_counts_before_it_can_claim(

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
+from quarterjack.clock import until_next
 from quarterjack.database import LOST, Address, answered, connect
 from quarterjack.errors import QuarterjackError
 from quarterjack.health import stalled
@@ -25,8 +26,6 @@ log = logging.getLogger(__name__)
 BEAT = 1.0
 PATIENCE = 2.0
 LOOK_AGAIN = 30.0
-WATCH_EVERY = 1.0
-TURN_EVERY = 0.5
 
 
 class HeartbeatEnded(QuarterjackError):
@@ -63,7 +62,8 @@ class Heartbeat:
         self._turns = turns
         self._parent = os.getppid()
         self._answered_at = -math.inf
-        self._stopping = threading.Event()
+        self._stopping, self._woken = threading.Event(), asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -82,15 +82,20 @@ class Heartbeat:
         while True:
             if not self._thread.is_alive() and not self._stopping.is_set():
                 raise HeartbeatEnded("the heartbeat has ended by an error: see the log before this")
-            await asyncio.sleep(WATCH_EVERY)
+            await asyncio.sleep(until_next(BEAT))
 
     async def stop(self) -> None:
         self._stopping.set()
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the thread has ended, and closed it
+                self._loop.call_soon_threadsafe(self._woken.set)
         await asyncio.to_thread(self._thread.join, PATIENCE)
 
     def _live(self) -> None:
         try:
-            asyncio.run(self._run())
+            with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                runner.run(self._run())
         except Exception:
             log.exception("the heartbeat failed")
         finally:
@@ -103,10 +108,11 @@ class Heartbeat:
             showing.cancel()
 
     async def _show_turns(self) -> None:
-        """Until cancelled; it never waits for a supervisor that does not read."""
+        """Have each followed by a beat, until cancelled; it never waits for a supervisor that does not read."""
         while True:
             self._show_turn()
-            await asyncio.sleep(TURN_EVERY)
+            self._woken.set()
+            await asyncio.sleep(BEAT)
 
     def _show_turn(self) -> None:
         with suppress(OSError):
@@ -132,8 +138,8 @@ class Heartbeat:
                 if connection is not None:
                     connection.terminate()
                     connection = None
-            pause = max(0.05, BEAT - (time.monotonic() - began))
-            await asyncio.to_thread(self._stopping.wait, pause)
+            await self._woken.wait()
+            self._woken.clear()
         if connection is not None:
             connection.terminate()
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from quarterjack.clock import until_next
 from quarterjack.database import LOST, REFUSED, Pool, ask
 from quarterjack.queries import journals
 from quarterjack.queries.claims import Claim
@@ -35,7 +36,7 @@ class Journals:
     async def run(self, pool: Pool) -> None:
         """Write once a second what has changed, until cancelled."""
         while True:
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(until_next(EVERY))
             await self.flush(pool)
 
     async def flush(self, pool: Pool) -> None:

@@ -12,13 +12,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from quarterjack.clock import until_next
 from quarterjack.model import Job
 from quarterjack.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
-TURN_EVERY = 0.25
-LOOKS = 4
+BUSY_EVERY, IDLE_EVERY = 0.25, 1.0
+LOOKS = 5
+"""Without a turn. The first may come before the turn that is due with it, and one that comes while all is idle wakes
+the thread for those that tell how long a job holds the loop."""
 PATIENCE = 2.0
 
 JobOf = Callable[["asyncio.Task[object] | None"], Job | None]
@@ -33,17 +36,18 @@ class Block:
 
 
 class LoopWatch:
-    """Watches the event loop on which `run` runs; `job_of` names the job of a task.
+    """Watches the event loop on which `run` runs, seldom while it is not `busy`; `job_of` names the job of a task.
 
     `blocks` and `seconds` tell, by worker of the job, how often and for how long it was held for a second or
     more. What counts are looks of the thread without a turn of the loop, so a process that was stopped blames
     nobody.
     """
 
-    def __init__(self, job_of: JobOf, telemetry: Telemetry) -> None:
+    def __init__(self, job_of: JobOf, busy: Callable[[], bool], telemetry: Telemetry) -> None:
         self.blocks: Counter[str] = Counter()
         self.seconds: dict[str, float] = {}
         self._job_of = job_of
+        self._busy = busy
         self._telemetry = telemetry
         self._turned = time.monotonic()
         self._looks = 0
@@ -59,11 +63,14 @@ class LoopWatch:
         thread.start()
         try:
             while True:
-                await asyncio.sleep(TURN_EVERY)
+                await asyncio.sleep(until_next(self._pause()))
                 self._turn()
         finally:
             self._stopping.set()
             thread.join(PATIENCE)
+
+    def _pause(self) -> float:
+        return BUSY_EVERY if self._busy() else IDLE_EVERY
 
     def _turn(self) -> None:
         now = time.monotonic()
@@ -85,7 +92,7 @@ class LoopWatch:
         log.warning("the event loop goes on after %.1f s", held)
 
     def _watch(self, loop: asyncio.AbstractEventLoop, ident: int) -> None:
-        while not self._stopping.wait(TURN_EVERY):
+        while not self._stopping.wait(self._pause()):
             self._looks += 1
             if self._looks > LOOKS and self._block is None:
                 self._block = self._look(loop, ident)

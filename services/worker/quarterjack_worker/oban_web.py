@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from quarterjack import oban_web
+from quarterjack.clock import until_next
 from quarterjack.database import LOST, Pool, ask
 from quarterjack.model import Job
 from quarterjack.oban_web import Audience, Check, Ended
@@ -51,7 +52,7 @@ class ObanWeb:
     async def run(self, pool: Pool, running: Running) -> None:
         """Tell it until cancelled; what cannot be sent is dropped, for a second later it is old."""
         while True:
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(until_next(EVERY))
             self._listening = self._audience.present
             ended, self._ended = self._ended, []
             if not self._listening:

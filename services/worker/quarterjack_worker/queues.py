@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from quarterjack.clock import until_next
 from quarterjack.oban_web import NAME
 from quarterjack.queries.claims import Want
 from quarterjack.queries.limited_claims import Look
@@ -193,12 +194,12 @@ class Queues:
     def patience(self, *, limited: bool) -> float:
         """Give for how many seconds to wait for a sign before the next look."""
         if not limited:
-            return POLL
+            return until_next(POLL)
         now, due = time.monotonic(), math.inf
         for queue in self:
             if queue.limited and queue.free and not (queue.hungry and queue.rested_at <= now):
                 due = min(due, queue.rested_at if queue.hungry else queue.look_at)
-        return max(0.0, min(POLL, due - now))
+        return max(0.0, min(until_next(POLL), due - now))
 
     def producing(self) -> list[Producing]:
         """Give what the heartbeat shows."""

@@ -21,7 +21,7 @@ from uuid import UUID
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 1.0
+QUIET_FOR, LOOK_EVERY = 1.5, 0.5
 SHARE = 0.1
 """Of one CPU, that a process uses which works, though it may have to share; an idle one uses a twentieth of it."""
 LONGEST = 60.0
@@ -68,7 +68,8 @@ class StandIn:
             events.register(process, select.POLLIN)
             events.register(turns, select.POLLIN)
             while True:
-                ready = {descriptor for descriptor, _ in events.poll(LOOK_EVERY * 1000)}
+                patience = QUIET_FOR if self._seen is None else LOOK_EVERY
+                ready = {descriptor for descriptor, _ in events.poll(patience * 1000)}
                 if process in ready or (turns in ready and not os.read(turns, 1024)):
                     return
                 if turns in ready:
@@ -100,7 +101,7 @@ class StandIn:
                 "a job holds the interpreter of the worker process of %s, whose heartbeat has had no turn for %.0f s: "
                 "beating for it, for at most %g s; give such a job process=True, or release the GIL in it",
                 self._node,
-                2 * LOOK_EVERY,
+                QUIET_FOR + LOOK_EVERY,
                 self._longest,
             )
         if now - self._since >= self._longest:
