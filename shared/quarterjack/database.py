@@ -1,16 +1,14 @@
 """How every service connects: one schema, UTC, JSON as Python values."""
 
-import asyncio
 import json
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from types import coroutine
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
@@ -95,13 +93,16 @@ async def connect(
     address: Address, *, name: str, timeout: float = 5.0
 ) -> "asyncpg.Connection[asyncpg.Record]":
     """Open one direct connection that notices a dead peer within seconds."""
-    connection = await asyncpg.connect(
-        address.direct_url,
-        timeout=timeout,
-        server_settings=_settings(address, name),
-        target_session_attrs=_wanted(address.direct_url),
-        connection_class=asyncpg.Connection,
-    )
+    try:
+        connection = await asyncpg.connect(
+            address.direct_url,
+            timeout=timeout,
+            server_settings=_settings(address, name),
+            target_session_attrs=_wanted(address.direct_url),
+            connection_class=asyncpg.Connection,
+        )
+    except TimeoutError as error:
+        raise TimeoutError(f"no connection to the database within {timeout:g} s") from error
     try:
         await _prepare(connection)
     except BaseException:
@@ -181,62 +182,6 @@ async def _reset(connection: Any) -> None:
     """Clear what a user has left, as the pool would, unless the connection was only borrowed."""
     if not BORROWED.get():
         await databases.clear(connection, connection.get_reset_query())
-
-
-async def answered(
-    connection: Connection, question: Coroutine[Any, Any, Answer], patience: float
-) -> Answer:
-    """Wait for the answer; a connection that owes it for too long is cut, never asked to cancel.
-
-    A cancel request would make a commit that waits for a synchronous standby visible but unreplicated.
-    """
-    try:
-        async with asyncio.timeout(patience) as limit:
-            return await _cut_before_cancelled(connection, question)
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise TimeoutError(f"the database did not answer within {patience:g} s") from error
-
-
-@coroutine
-def _cut_before_cancelled(
-    connection: Connection, question: Coroutine[Any, Any, Answer]
-) -> Generator[Any, None, Answer]:
-    """Go through a question's steps, and cut the connection before it learns that it is cancelled.
-
-    So it sends nothing more, no ROLLBACK either; and asyncpg's cancel request is a task which a cut takes back.
-    """
-    heard: BaseException | None = None
-    while True:
-        try:
-            awaited = question.throw(heard) if heard else question.send(None)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        except Exception:
-            if isinstance(heard, asyncio.CancelledError):
-                raise heard from None  # and not that there is no connection for its ROLLBACK
-            raise
-        try:
-            heard = yield awaited
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError | GeneratorExit):
-                _cut(connection)
-            heard = error
-
-
-def _cut(connection: Connection) -> None:
-    """Cut a connection, unless its pool has taken it back already, because it was lost at the same time."""
-    with suppress(asyncpg.InterfaceError):
-        connection.terminate()
-
-
-async def ask(
-    pool: Pool, question: Callable[[Connection], Coroutine[Any, Any, Answer]], patience: float
-) -> Answer:
-    """Ask on a connection of the pool, as `answered` does; a server that falls silent holds nobody up."""
-    async with pool.acquire(timeout=patience) as connection:
-        return await answered(connection, question(connection), patience)
 
 
 def check_schema(address: Address, found: str | None) -> None:

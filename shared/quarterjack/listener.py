@@ -80,14 +80,20 @@ class Listener:
 
     async def _prove(self) -> None:
         self._returned.clear()
-        async with asyncio.timeout(CANARY_PATIENCE):
-            try:
-                await notifications.send(self._pool, self._canary, "{}")
-            except asyncpg.ProgramLimitExceededError:
-                await notifications.trim(self._pool)
-                raise
-            await self._returned.wait()
+        try:
+            async with asyncio.timeout(CANARY_PATIENCE):
+                await self._send()
+                await self._returned.wait()
+        except TimeoutError as error:
+            raise TimeoutError(f"it did not hear itself within {CANARY_PATIENCE:g} s") from error
         self._delay = FIRST_DELAY
+
+    async def _send(self) -> None:
+        try:
+            await notifications.send(self._pool, self._canary, "{}")
+        except asyncpg.ProgramLimitExceededError:
+            await notifications.trim(self._pool)
+            raise
 
     def _receive(self, _: Any, __: int, channel: str, payload: object) -> None:
         if channel == self._canary:

@@ -1,21 +1,15 @@
-"""A Postgres that is full, refuses, is slow, or is two (F12, F24, F26, F27, F28)."""
+"""A Postgres that is full, refuses, or is two (F12, F24, F26)."""
 
 import asyncio
 import random
-import shutil
-import signal
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from quarterjack import migrate
-from quarterjack.database import LOST, Address, open_pool
 from quarterjack_local.postgres import Server
-from tests.conftest import SETTINGS, TestDatabase
+from tests.conftest import TestDatabase
 from tests.faults.arena import arena
 from tests.faults.pair import host_and_port, pair
 
@@ -39,9 +33,7 @@ CODES = {
     "canceled": "57014",
     "lock timeout": "55P03",
 }
-BIG = "INSERT INTO fault_big SELECT repeat(md5(n::text), 40) FROM generate_series(1, 9999) AS n"
 DECIDED = "SELECT count(*) FROM qj_ticks WHERE term IS NOT NULL"
-MEGABYTE = 1 << 20
 
 
 async def test_f12_two_primaries_leave_one_history(
@@ -104,94 +96,6 @@ async def test_f26_requests_are_refused(
         await field.decides()
         await field.verify()
         assert any("injected" in line for line in field.said())
-
-
-async def test_f27_a_slow_disk_costs_nothing_but_time(
-    own_server_database: TestDatabase, tmp_path: Path, seed: int
-) -> None:
-    """Leaders may change, for a request that waits for the disk holds up its lease."""
-    if not shutil.which("strace"):
-        pytest.fail("strace is missing: apt-get install strace")
-    async with arena(own_server_database, tmp_path, seed=seed) as field:
-        term = await field.term()
-        async with field.trouble("slow disk"), _strace(own_server_database.server):
-            await field.pass_time(15.0)
-        field.diary.note("terms", number=await field.term() - term)
-        await field.decides()
-        await field.verify()
-
-
-@pytest.mark.root
-async def test_f28_a_full_disk_loses_nothing(
-    server: Server, tmp_path: Path, seed: int, small_disk: Path
-) -> None:
-    """Postgres may crash for it, and comes back once there is room."""
-    own = Server(small_disk / "data", bin_dir=server.bin_dir, settings=SETTINGS | {"fsync": "on"})
-    url = await asyncio.to_thread(own.start)
-    try:
-        address = Address(url=url, direct_url=url, schema="public")
-        await migrate.apply(address, optional=migrate.OPTIONAL)
-        async with open_pool(address, name="tests", size=5) as pool:
-            database = TestDatabase(url=url, address=address, pool=pool, server=own)
-            async with arena(database, tmp_path, seed=seed) as field:
-                ballast = small_disk / "ballast"
-                await pool.execute("CREATE TABLE fault_big (t text)")
-                async with field.trouble("full disk"):
-                    await asyncio.to_thread(_fill, ballast)
-                    with suppress(*LOST):
-                        for _ in range(1_000):
-                            await pool.execute(BIG)
-                        raise AssertionError("the disk takes everything")
-                    await field.pass_time(5.0)
-                    ballast.unlink()
-                    await asyncio.to_thread(own.start)
-                await field.decides()
-                await field.verify()
-    finally:
-        await asyncio.to_thread(own.stop, "immediate")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(place)]
-    subprocess.run(mount, check=True)
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def _fill(ballast: Path) -> None:
-    try:
-        with ballast.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(MEGABYTE))
-    except OSError:
-        return
-
-
-def _processes(postmaster: int | None) -> list[str]:
-    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text()
-    return [str(postmaster), *children.split()]
-
-
-@asynccontextmanager
-async def _strace(server: Server) -> AsyncIterator[None]:
-    """Make each fdatasync of the server take 0.7 s."""
-    postmaster = server.running()
-    pids = [argument for pid in _processes(postmaster) for argument in ("-p", pid)]
-    tracer = await asyncio.create_subprocess_exec(
-        "strace",
-        *("-f", "-q", "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=700000"),
-        *pids,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        yield
-    finally:
-        tracer.send_signal(signal.SIGINT)
-        await tracer.wait()
 
 
 async def _decided(server: Server) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 
-from quarterjack.database import LOST, Connection, Pool, ask
+from quarterjack.asking import ask
+from quarterjack.database import LOST, Connection, Pool
 from quarterjack.queries import alerts, deliveries
 from quarterjack.queries.deliveries import Delivery
 from quarterjack_scheduler.alert_channels import UNDELIVERED, Channel, Told, describe

@@ -21,8 +21,9 @@ from asyncpg import Connection, Record
 
 import quarterjack
 from quarterjack import channels
+from quarterjack.asking import answered
 from quarterjack.clock import boot, within
-from quarterjack.database import LOST, Address, answered, connect
+from quarterjack.database import LOST, Address, connect
 from quarterjack.errors import QuarterjackError
 from quarterjack.health import stalled
 from quarterjack.queries import lease, notifications

@@ -10,7 +10,8 @@ from typing import Any
 
 import asyncpg
 
-from quarterjack.database import LOST, REFUSED, Answer, Connection, answered
+from quarterjack.asking import answered
+from quarterjack.database import LOST, REFUSED, Answer, Connection
 from quarterjack.queries import jobs, plans, ticks
 from quarterjack.queries.ticks import Due, Struck
 from quarterjack.queries.traces import Span

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from quarterjack import channels
+from quarterjack.asking import taken
 from quarterjack.clock import boot, within
 from quarterjack.database import LOST, Connection, Pool
 from quarterjack.health import stalled
@@ -71,7 +72,7 @@ class TickLoop:
             self._election.check()
             try:
                 term, self._striker.sick = self._election.term, False
-                async with self._pool.acquire(timeout=PATIENCE) as db:
+                async with taken(self._pool, PATIENCE) as db:
                     pause = await self._turn(term, db)
                 self._progress()
                 reachable = True

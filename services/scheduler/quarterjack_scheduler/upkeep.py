@@ -10,8 +10,9 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
+from quarterjack.asking import ask
 from quarterjack.clock import boot
-from quarterjack.database import LOST, Connection, Pool, ask
+from quarterjack.database import LOST, Connection, Pool
 from quarterjack.queries import (
     deliveries,
     flows,

@@ -13,8 +13,9 @@ from itertools import islice
 
 import asyncpg
 
+from quarterjack.asking import answered, taken
 from quarterjack.client import enqueue_tied
-from quarterjack.database import LOST, REFUSED, Connection, Pool, answered
+from quarterjack.database import LOST, REFUSED, Connection, Pool
 from quarterjack.following import Ties
 from quarterjack.new_job import NewJob
 from quarterjack.queries import acks
@@ -117,7 +118,7 @@ class Acker:
         delay, size, patience = FIRST_DELAY, BATCH, FIRST_PATIENCE
         while self._pending:
             try:
-                async with self._pool.acquire(timeout=patience) as db:
+                async with taken(self._pool, patience) as db:
                     while self._pending:
                         self._added.clear()
                         batch = self._next(size)

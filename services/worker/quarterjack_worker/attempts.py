@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import partial
 
+from quarterjack.asking import ask
 from quarterjack.clock import boot
-from quarterjack.database import LOST, Pool, ask
+from quarterjack.database import LOST, Pool
 from quarterjack.model import Job, JobState
 from quarterjack.queries import claims, jobs
 from quarterjack.queries.acks import Ack

@@ -13,8 +13,9 @@ from uuid import UUID
 
 from asyncpg import Connection, Record
 
+from quarterjack.asking import answered
 from quarterjack.clock import until_next
-from quarterjack.database import LOST, Address, answered, connect
+from quarterjack.database import LOST, Address, connect
 from quarterjack.errors import QuarterjackError
 from quarterjack.health import stalled
 from quarterjack.oban_web import NAME

@@ -8,8 +8,9 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from quarterjack.asking import ask
 from quarterjack.clock import until_next
-from quarterjack.database import LOST, REFUSED, Pool, ask
+from quarterjack.database import LOST, REFUSED, Pool
 from quarterjack.queries import journals
 from quarterjack.queries.claims import Claim
 from quarterjack.queries.journals import Journal

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Sequence, Set
 from functools import partial
 
-from quarterjack.database import LOST, Pool, ask
+from quarterjack.asking import ask
+from quarterjack.database import LOST, Pool
 from quarterjack.queries import claims
 from quarterjack.queries.claims import Claim
 from quarterjack_worker.acker import Acker

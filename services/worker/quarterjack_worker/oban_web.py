@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from quarterjack import oban_web
+from quarterjack.asking import ask
 from quarterjack.clock import until_next
-from quarterjack.database import LOST, Pool, ask
+from quarterjack.database import LOST, Pool
 from quarterjack.model import Job
 from quarterjack.oban_web import Audience, Check, Ended
 from quarterjack.queries import notifications

@@ -6,13 +6,14 @@ from typing import Any, TypeVar
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from quarterjack.database import Connection, Pool, answered
+from quarterjack.asking import answered, take
+from quarterjack.database import Connection, Pool
 
 Answer = TypeVar("Answer")
 
 
 class Session:
-    """Asks one question at a time, as `database.ask` does, but goes to the pool only at first and after a failure."""
+    """Asks one question at a time, as `asking.ask` does, but goes to the pool only at first and after a failure."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -23,7 +24,7 @@ class Session:
     ) -> Answer:
         """Give the answer. Any of `LOST` if there is none within so many seconds."""
         if self._kept is None or _gone(self._kept):
-            self._kept = await self._pool.acquire(timeout=patience)
+            self._kept = await take(self._pool, patience)
         connection = self._kept
         try:
             return await answered(connection, question(connection), patience)

@@ -112,7 +112,8 @@ class StandIn:
 
 
 async def _beat(uuids: Sequence[UUID], *, draining: bool) -> None:
-    from quarterjack.database import LOST, answered, connect, from_environment
+    from quarterjack.asking import answered
+    from quarterjack.database import LOST, connect, from_environment
     from quarterjack.errors import SettingInvalid
     from quarterjack.queries import producers
 

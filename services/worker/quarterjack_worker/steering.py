@@ -9,7 +9,8 @@ import logging
 import time
 from functools import partial
 
-from quarterjack.database import LOST, Pool, ask
+from quarterjack.asking import ask
+from quarterjack.database import LOST, Pool
 from quarterjack.queries import queues as kept
 from quarterjack_worker.queues import Queues
 

@@ -169,7 +169,8 @@ async def _give_back(
     uuids: list[UUID], obituary: str | None, waited: Callable[[int], bool]
 ) -> bool:
     """Give back what nobody holds; True if something is left."""
-    from quarterjack.database import answered, connect, from_environment
+    from quarterjack.asking import answered
+    from quarterjack.database import connect, from_environment
     from quarterjack.queries import claims, jobs, producers
 
     connection = await connect(from_environment(), name="quarterjack-worker supervisor")
