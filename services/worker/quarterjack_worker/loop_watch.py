@@ -9,22 +9,18 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from quarterjack.clock import until_next
 from quarterjack.model import Job
 from quarterjack.telemetry import Telemetry
+from quarterjack_worker.attempts import Attempts
 
 log = logging.getLogger(__name__)
 
 BUSY_EVERY, IDLE_EVERY = 0.25, 1.0
-LOOKS = 5
-"""Without a turn. The first may come before the turn that is due with it, and one that comes while all is idle wakes
-the thread for those that tell how long a job holds the loop."""
+LOOKS = 4
 PATIENCE = 2.0
-
-JobOf = Callable[["asyncio.Task[object] | None"], Job | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,20 +32,19 @@ class Block:
 
 
 class LoopWatch:
-    """Watches the event loop on which `run` runs, seldom while it is not `busy`; `job_of` names the job of a task.
+    """Watches the event loop on which `run` runs, seldom while there are no attempts.
 
     `blocks` and `seconds` tell, by worker of the job, how often and for how long it was held for a second or
-    more. What counts are looks of the thread without a turn of the loop, so a process that was stopped blames
+    more. What counts are looks of the thread while a turn of the loop is due, so a process that was stopped blames
     nobody.
     """
 
-    def __init__(self, job_of: JobOf, busy: Callable[[], bool], telemetry: Telemetry) -> None:
+    def __init__(self, attempts: Attempts, telemetry: Telemetry) -> None:
         self.blocks: Counter[str] = Counter()
         self.seconds: dict[str, float] = {}
-        self._job_of = job_of
-        self._busy = busy
+        self._attempts = attempts
         self._telemetry = telemetry
-        self._turned = time.monotonic()
+        self._turned = self._due = time.monotonic()
         self._looks = 0
         self._block: Block | None = None
         self._stopping = threading.Event()
@@ -63,14 +58,16 @@ class LoopWatch:
         thread.start()
         try:
             while True:
-                await asyncio.sleep(until_next(self._pause()))
+                pause = until_next(self._pause())
+                self._due = time.monotonic() + pause
+                await asyncio.sleep(pause)
                 self._turn()
         finally:
             self._stopping.set()
             thread.join(PATIENCE)
 
     def _pause(self) -> float:
-        return BUSY_EVERY if self._busy() else IDLE_EVERY
+        return BUSY_EVERY if self._attempts else IDLE_EVERY
 
     def _turn(self) -> None:
         now = time.monotonic()
@@ -93,7 +90,7 @@ class LoopWatch:
 
     def _watch(self, loop: asyncio.AbstractEventLoop, ident: int) -> None:
         while not self._stopping.wait(self._pause()):
-            self._looks += 1
+            self._looks += time.monotonic() > self._due
             if self._looks > LOOKS and self._block is None:
                 self._block = self._look(loop, ident)
                 job = self._block.job
@@ -106,7 +103,7 @@ class LoopWatch:
                 )
 
     def _look(self, loop: asyncio.AbstractEventLoop, ident: int) -> Block:
-        job = self._job_of(asyncio.current_task(loop))
+        job = self._attempts.job_of(asyncio.current_task(loop))
         frame = sys._current_frames().get(ident)
         if frame is None:
             return Block(job=job, place="an unknown place")

@@ -84,7 +84,7 @@ async def serve(settings: Settings, life: UUID, turns: int, marks: int | None) -
             pool, node, queues, runner, acker=acker, telemetry=telemetry, web=web, marks=marks
         )
 
-        loop_watch = LoopWatch(engine.attempts.job_of, engine.attempts.__bool__, telemetry)
+        loop_watch = LoopWatch(engine.attempts, telemetry)
 
         def give_up() -> None:
             condemned.set()
