@@ -31,7 +31,10 @@ def read(text: str) -> timedelta:
         if unit not in SPELLINGS:
             raise ValueError(f"{unit[:20]!r} is no unit: {ADVICE}")
         seconds += float(number) * SPELLINGS[unit]
-    return timedelta(seconds=seconds)
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        raise ValueError(f"{text[:40]!r} is longer than any calendar: {ADVICE}") from None
 
 
 def write(span: timedelta) -> str:

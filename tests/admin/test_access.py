@@ -137,6 +137,25 @@ async def test_a_post_without_the_sessions_token_is_refused(admin: Admin) -> Non
     assert "not of this session" in refused.text
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=b", b"x"),
+        ("application/x-www-form-urlencoded; charset=none", b"reason=x"),
+        ("application/x-www-form-urlencoded", b"reason=\xff"),
+    ],
+)
+async def test_a_body_that_is_no_form_is_refused(admin: Admin, kind: str, body: bytes) -> None:
+    for visitor in (await admin.visitor(), await admin.signed_in()):
+        headers = {"Origin": admin.origin, "Content-Type": kind}
+        async with visitor.session.post(
+            f"{admin.origin}/sign-in", data=body, headers=headers
+        ) as said:
+            assert said.status == 400
+            assert "The form cannot be read" in await said.text()
+
+
 async def test_another_host_name_is_refused(admin: Admin) -> None:
     visitor = await admin.visitor()
 

@@ -122,7 +122,10 @@ async def test_limits_are_kept_shown_and_audited(admin: Admin) -> None:
         ("global_limit", "0", "from 1 to 1000000"),
         ("rate_limit", "", "give both"),
         ("rate_period", "soon", "soon"),
-        ("rate_period", "400d", "up to 31 days"),
+        ("rate_period", "400d", "1 ms to 31 days"),
+        ("rate_period", "0.5ms", "1 ms to 31 days"),
+        ("rate_period", "999999999w", "longer than any calendar"),
+        ("partition_by", "k" * 128, "at most 127 characters"),
         ("reason", " ", "Say why"),
     ],
 )
@@ -132,7 +135,7 @@ async def test_limits_that_cannot_be_are_told(
     page = await (await admin.signed_in()).post("/queues/sums/limits", LIMITS | {field: text})
 
     assert (page.status, said in page.text) == (422, True), page.text
-    assert page.fields()["partition_by"] == "tenant"
+    assert page.fields()["global_limit"] == (LIMITS | {field: text})["global_limit"]
     assert await limits.read(admin.database.pool, "sums") == Limits()
 
 

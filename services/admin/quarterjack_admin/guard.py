@@ -140,8 +140,12 @@ async def _check_site(request: web.Request, session: Session | None) -> None:
             f"Refused: the origin is {(origin or 'missing')[:100]}, not {expected}. "
             "Behind a proxy set QUARTERJACK_PUBLIC_URL to the address that browsers use."
         )
+    try:
+        sent = await request.post()
+    except (ValueError, LookupError) as error:
+        raise web.HTTPBadRequest(reason="The form cannot be read. Nothing was changed.") from error
     if session is not None:
-        given = (await request.post()).get("csrf_token") or request.headers.get("X-CSRF-Token", "")
+        given = sent.get("csrf_token") or request.headers.get("X-CSRF-Token", "")
         if not hmac.compare_digest(str(given).encode(), session.csrf_token.encode()):
             raise Denied("Refused: the form is not of this session. Load the page again.")
 

@@ -14,7 +14,8 @@ from quarterjack_admin.pages.queues import LONGEST_NAME, LONGEST_REASON, queue_p
 from quarterjack_admin.permissions import requires
 
 LARGEST = 1_000_000
-LONGEST_PERIOD = timedelta(days=31)
+LONGEST_KEY = 127
+SHORTEST_PERIOD, LONGEST_PERIOD = timedelta(milliseconds=1), timedelta(days=31)
 FIELDS = ("global_limit", "rate_limit", "rate_period", "rate_burst", "partition_by", "reason")
 
 
@@ -55,8 +56,10 @@ def read(typed: Mapping[str, str]) -> Limits:
         rate_limit=_number("Jobs to start", typed["rate_limit"]),
         rate_period=_period(typed["rate_period"]),
         rate_burst=_number("The burst", typed["rate_burst"]),
-        partition_by=typed["partition_by"][:LONGEST_NAME] or None,
+        partition_by=typed["partition_by"] or None,
     )
+    if len(typed["partition_by"]) > LONGEST_KEY:
+        raise ValueError(f"The key of args has at most {LONGEST_KEY} characters.")
     if (limits.rate_limit is None) is not (limits.rate_period is None):
         raise ValueError("A rate is a number of jobs and a time, such as 100 in 1m: give both.")
     if limits.rate_burst and not limits.rate_limit:
@@ -80,8 +83,8 @@ def _period(text: str) -> timedelta | None:
     if not text:
         return None
     period = spans.read(text)
-    if not timedelta(0) < period <= LONGEST_PERIOD:
-        raise ValueError(f"The time of a rate is {text[:20]!r}: give up to 31 days, such as 1m.")
+    if not SHORTEST_PERIOD <= period <= LONGEST_PERIOD:
+        raise ValueError(f"The time of a rate is {text[:20]!r}: give 1 ms to 31 days, such as 1m.")
     return period
 
 
