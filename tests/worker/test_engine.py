@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import quarterjack
-from quarterjack import channels
+from quarterjack import NewJob, channels
 from quarterjack.queries import limited_claims
 from quarterjack.queries.limited_claims import Claimed
 from quarterjack.telemetry import Telemetry
@@ -20,12 +20,15 @@ from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.oban_web import ObanWeb
 from quarterjack_worker.queues import Queues
 from tests.conftest import TestDatabase
+from tests.flows import states
 from tests.waiting import until
 from tests.worker.holding import ran
 from tests.worker.test_claims import producer
 
 
-async def engine_of(database: TestDatabase, threads: ThreadPoolExecutor) -> Engine:
+async def engine_of(
+    database: TestDatabase, threads: ThreadPoolExecutor, acker: Acker | None = None
+) -> Engine:
     queues = Queues({"default": 10}, {"default": await producer(database)}, "n")
     telemetry = Telemetry("worker", "n")
     runner = Runner(
@@ -41,7 +44,7 @@ async def engine_of(database: TestDatabase, threads: ThreadPoolExecutor) -> Engi
         "n",
         queues,
         runner,
-        acker=Acker(database.pool, telemetry),
+        acker=acker or Acker(database.pool, telemetry),
         telemetry=telemetry,
         web=ObanWeb("n", queues),
     )
@@ -111,6 +114,35 @@ async def test_jobs_of_a_late_answer_are_not_begun(
 
     assert ran == []
     assert await database.pool.fetchval("SELECT state = 'available' FROM oban_jobs")
+
+
+async def test_a_job_that_is_cancelled_before_its_claim_is_answered_never_begins(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal goes another way than the answer, and may be the first to arrive."""
+    ran.clear()
+    made = await quarterjack.enqueue_many(
+        database.pool, [NewJob(worker="noted", args={"n": n}) for n in (1, 2)]
+    )
+    claim = limited_claims.claim
+
+    async def claim_slowly(*args: Any, **options: Any) -> Claimed:
+        claimed = await claim(*args, **options)
+        engine.heard(channels.SIGNAL, {"action": "pkill", "job_id": made[0].id})
+        return claimed
+
+    monkeypatch.setattr(limited_claims, "claim", claim_slowly)
+    acker = Acker(database.pool, Telemetry("worker", "n"))
+    with ThreadPoolExecutor(1) as threads:
+        engine = await engine_of(database, threads, acker)
+        claiming = asyncio.create_task(engine.claim_all(asyncio.Event()))
+        await until(lambda: _has(ran, 1))
+        claiming.cancel()
+        await engine.attempts.drain(1)
+        await acker.flush()
+
+    assert ran == [2]
+    assert await states(database.pool, *(each.id for each in made)) == ["cancelled", "completed"]
 
 
 async def _has(found: list[int], many: int) -> bool:

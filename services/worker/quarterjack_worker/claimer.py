@@ -30,7 +30,8 @@ are, by and by, for whatever keeps a claim from being answered may keep its sess
 class Claimer:
     """Claims for queues that are `limited`, or for those that are not; `wake` makes it look at once.
 
-    `silent` says that no heartbeat was answered of late, `unanswered` holds the nonces of claims that are under way.
+    `silent` says that no heartbeat was answered of late. `unanswered` holds the nonces of claims under way, and
+    for each the ids of jobs that were cancelled meanwhile: it may have taken them.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Claimer:
         attempts: Attempts,
         silent: Callable[[], bool],
         cut_off: Callable[[], object],
-        unanswered: set[str],
+        unanswered: dict[str, list[object]],
     ) -> None:
         self._session = Session(pool)
         self._node = node
@@ -104,7 +105,7 @@ class Claimer:
         if not any(self._queues[want.queue].hungry for want in wants) or self._acker.full:
             return False
         asked_at, nonce = boot(), token_hex(6)
-        self._unanswered.add(nonce)
+        self._unanswered[nonce] = []
         for want in wants:  # who rings from now on may be too late for this claim
             self._queues[want.queue].hungry = False
 
@@ -112,8 +113,10 @@ class Claimer:
         try:
             claimed = await self._session.ask(claim, self._patience)
             self._attempts.take(claimed.jobs, asked_at=asked_at)
+            for id in self._unanswered[nonce]:
+                self._attempts.kill(id)
         finally:
-            self._unanswered.discard(nonce)
+            del self._unanswered[nonce]
         counts: dict[str, int] = {}
         for job in claimed.jobs:
             counts[job.queue] = counts.get(job.queue, 0) + 1

@@ -44,7 +44,7 @@ class Engine:
     ) -> None:
         self._queues = queues
         self._beaten_at = -math.inf
-        unanswered: set[str] = set()
+        self._unanswered: dict[str, list[object]] = {}
         self.attempts = Attempts(
             pool,
             queues,
@@ -57,7 +57,7 @@ class Engine:
             marks=marks,
         )
         acker.relieved = self._wake
-        self.lost_claims = LostClaims(pool, queues, self.attempts, acker, unanswered)
+        self.lost_claims = LostClaims(pool, queues, self.attempts, acker, self._unanswered.keys())
         self._claimers = {
             limited: Claimer(
                 pool,
@@ -68,7 +68,7 @@ class Engine:
                 attempts=self.attempts,
                 silent=self._is_silent,
                 cut_off=self.lost_claims.cut_off,
-                unanswered=unanswered,
+                unanswered=self._unanswered,
             )
             for limited in (False, True)
         }
@@ -80,7 +80,7 @@ class Engine:
         elif channel == channels.QUEUES:
             self._queues.kept.append(message)
         elif message.get("action") == "pkill":
-            self.attempts.kill(message.get("job_id"))
+            self._kill(message.get("job_id"))
         else:
             self._queues.obey(message)
             self._wake()
@@ -113,6 +113,11 @@ class Engine:
         """Say for how long it has not looked for jobs, if for too long."""
         looked_at = min(claimer.looked_at for claimer in self._claimers.values())
         return stalled("it has not looked for jobs", time.monotonic() - looked_at)
+
+    def _kill(self, id: object) -> None:
+        self.attempts.kill(id)
+        for killed in self._unanswered.values():
+            killed.append(id)
 
     def _wake(self) -> None:
         for claimer in self._claimers.values():
