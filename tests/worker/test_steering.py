@@ -121,6 +121,19 @@ def test_a_signal_that_is_kept_elsewhere_is_written_over_nothing() -> None:
     assert steered.unwritten == {("q", ALL): Change(stopped=True)}
 
 
+def test_a_signal_that_is_kept_elsewhere_outlives_an_older_one_that_is_not_written_yet() -> None:
+    """As when a worker that was stopped for a while hears both at once: it must not bring the older one back."""
+    steered = Queues({"q": 5}, {"q": uuid4()}, "n")
+    steered.obey({"action": "pause", "queue": "q"})
+    resume = {"action": "resume", "queue": "q", "ident": "any"}
+    steered.kept.append(resume)
+
+    steered.obey(dict(resume))
+
+    assert not steered["q"].paused
+    assert steered.unwritten == {("q", ALL): Change(paused=False)}
+
+
 @pytest.mark.parametrize("limit", [0, -1, 10_001, "3", True, None, 2.0])
 def test_a_limit_that_cannot_be_is_passed_over(limit: object) -> None:
     steered = Queues({"q": 5}, {"q": uuid4()}, "n")

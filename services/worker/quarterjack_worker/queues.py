@@ -232,7 +232,8 @@ class Queues:
         """Do as Oban's signals say, and keep it in `unwritten`; others, and those for others, are passed over.
 
         A signal may be meant for nodes in another language: it starts only queues that this worker was given. One that
-        is `kept`, as was said just before it, stands in qj_queues by now, as may what was asked after it.
+        is `kept`, as was said just before it, stands in qj_queues by now, as may what was asked after it: it is written
+        only over what was asked before it and is not written yet.
         """
         if is_kept := signal in self.kept:
             self.kept.remove(signal)
@@ -246,7 +247,7 @@ class Queues:
             if change is not None:
                 log.info("queue %s: %s by a signal", queue.name, signal["action"])
                 queue.take(change)
-                if is_kept:
+                if is_kept and queue.name not in {unwritten for unwritten, _ in self.unwritten}:
                     self.written_at = time.monotonic()
                     continue
                 key = queue.name, ALL if ident == "any" else self._node
