@@ -134,6 +134,17 @@ def test_a_signal_that_is_kept_elsewhere_outlives_an_older_one_that_is_not_writt
     assert steered.unwritten == {("q", ALL): Change(paused=False)}
 
 
+@pytest.mark.parametrize("action", ["scale", "stop", "start"])
+def test_a_star_means_all_queues_only_where_it_does_so_for_every_oban(action: str) -> None:
+    steered = Queues({"q": 5, "*": 5}, {"q": uuid4(), "*": uuid4()}, "n")
+    steered["q"].stopped = steered["*"].stopped = action == "start"
+
+    steered.obey({"action": action, "queue": "*", "limit": 3})
+
+    assert list(steered.unwritten) == [("*", ALL)]
+    assert steered["q"].limit == 5
+
+
 @pytest.mark.parametrize("limit", [0, -1, 10_001, "3", True, None, 2.0])
 def test_a_limit_that_cannot_be_is_passed_over(limit: object) -> None:
     steered = Queues({"q": 5}, {"q": uuid4()}, "n")

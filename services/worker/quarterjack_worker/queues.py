@@ -243,7 +243,7 @@ class Queues:
         for queue in self._queues.values():
             if name not in ("*", queue.name):
                 continue
-            change = _read(signal, stopped=queue.stopped)
+            change = _read(signal, queue)
             if change is not None:
                 log.info("queue %s: %s by a signal", queue.name, signal["action"])
                 queue.take(change)
@@ -277,17 +277,17 @@ class Queues:
         return bool(changed)
 
 
-def _read(signal: Mapping[str, Any], *, stopped: bool) -> Change | None:
-    """Give what a signal asks of a queue; None if it asks for nothing that can be done."""
-    limit = _read_limit(signal.get("limit"))
+def _read(signal: Mapping[str, Any], queue: Queue) -> Change | None:
+    """Give what a signal asks of a queue, to some of them by its name only; None if nothing that can be done."""
+    limit, named = _read_limit(signal.get("limit")), signal.get("queue") == queue.name
     match signal.get("action"):
         case "pause" | "resume" as action:
             return Change(paused=action == "pause")
-        case "scale" if limit:
+        case "scale" if limit and named:
             return Change(limit=limit)
-        case "stop":
+        case "stop" if named:
             return Change(stopped=True)
-        case "start" if limit and stopped:
+        case "start" if limit and named and queue.stopped:
             return Change(stopped=False, limit=limit, paused=signal.get("paused") is True)
         case _:
             return None
