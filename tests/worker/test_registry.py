@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, computed_field
@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from quarterjack.cron import CronError
 from quarterjack.errors import JobInvalid
-from quarterjack_worker import Context, DefaultSchedule, JobTypeInvalid, job, new_job
+from quarterjack_worker import Context, DefaultSchedule, JobTypeInvalid, job, middleware, new_job
 from quarterjack_worker.handlers.backoff import default
 from quarterjack_worker.handlers.registry import REGISTRY
 
@@ -38,6 +38,14 @@ class Typed(TypedDict):
 
 class Model(BaseModel):
     month: str
+
+
+class Telling(Protocol):
+    def warn(self, text: str) -> None: ...
+
+
+async def alone_in_the_world(context: Context) -> None:
+    """Know nothing of what comes next."""
 
 
 @pytest.mark.parametrize("type", [Report, Typed, Model])
@@ -147,6 +155,67 @@ def test_a_handler_that_takes_only_the_context_has_any_args() -> None:
 
     assert REGISTRY["alone"].registration().args_schema["type"] == "object"
     assert new_job(alone, {"month": "2026-11"}).args == {"month": "2026-11"}
+
+
+@pytest.mark.parametrize(
+    "annotation", [Context | None, Annotated[Context, "this attempt"], Telling, object, Any]
+)
+def test_the_context_may_be_called_by_another_type(annotation: Any) -> None:
+    def tell(args: Report, context: Any = None) -> None:
+        """Tell."""
+
+    tell.__annotations__["context"] = annotation
+    job("tell")(tell)
+
+    assert REGISTRY["tell"].takes == slice(2)
+
+
+@pytest.mark.parametrize("annotation", [int, int | None, dict[str, int], Report])
+def test_what_is_not_the_context_is_refused_where_that_is_given(annotation: Any) -> None:
+    def retry(args: Report, times: Any = None) -> None:
+        """Expect a default to hold."""
+
+    retry.__annotations__["times"] = annotation
+
+    with pytest.raises(JobTypeInvalid, match="takes as times is its Context"):
+        job("retry")(retry)
+
+
+def test_a_context_alone_may_be_left_out_where_the_handler_is_called() -> None:
+    @job("alone")
+    def alone(context: Context | None = None) -> None:
+        """Take it if there is one."""
+
+    assert REGISTRY["alone"].takes == slice(1, 2)
+
+
+class Office:
+    def send(self, args: Report) -> None:
+        """Send it."""
+
+
+def test_a_method_is_refused_but_with_its_object() -> None:
+    office = Office()
+
+    with pytest.raises(JobTypeInvalid, match="no object to call it on"):
+        job("unbound")(Office.send)
+
+    job("bound")(office.send)
+    assert new_job(office.send, Report("2026-11")).worker == "bound"
+
+
+def test_a_job_without_a_name_is_refused() -> None:
+    unnamed: Any = job
+
+    with pytest.raises(JobTypeInvalid, match=r'write @job\("its_name"\)'):
+        unnamed(lambda: None)
+
+
+def test_middleware_that_cannot_be_called_is_refused() -> None:
+    layer: Any = alone_in_the_world
+
+    with pytest.raises(JobTypeInvalid, match="must take \\(context, next\\)"):
+        middleware(layer)
 
 
 class Cat(BaseModel):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
@@ -105,23 +106,47 @@ def taken_by(where: str, handler: Callable[..., Any]) -> tuple[slice, TypeAdapte
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
         raise JobTypeInvalid(f"{where}: it yields, so calling it would run nothing; return instead")
     first: Any = dict[str, Any]
+    second: Any = Context
     try:
         parameters = list(inspect.signature(handler).parameters.values())
         if parameters:
             hints = get_type_hints(handler, include_extras=True)
             first = hints.get(parameters[0].name, first)
+            second = hints.get(parameters[-1].name, second)
     except (NameError, TypeError, ValueError) as error:
         raise JobTypeInvalid(f"{where}: its args cannot be described: {error}") from error
-    longest = 1 if first is Context else 2
+    if parameters and parameters[0].name in ("self", "cls"):
+        raise JobTypeInvalid(
+            f"{where}: it is a method, and a job has no object to call it on: write a function"
+        )
+    alone = Context in (first, *get_args(first))
+    longest = 1 if alone else 2
     if len(parameters) > longest or any(
         p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters
     ):
         raise JobTypeInvalid(
             f"{where}: its parameters must be (), (args), (args, context) or (context: Context)"
         )
-    if first is Context:
+    if alone:
         return slice(1, 2), _args_type(where, dict)
+    if len(parameters) == 2 and not _allows(second, Context):
+        raise JobTypeInvalid(
+            f"{where}: what it takes as {parameters[1].name} is its Context: put all else into its args"
+        )
     return slice(len(parameters)), _args_type(where, first)
+
+
+def _allows(annotation: Any, wanted: type) -> bool:
+    """Say if an annotation allows a type; one that is no class, or says nothing of its bases, does."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        return any(_allows(each, wanted) for each in get_args(annotation))
+    if origin is Annotated:
+        return _allows(get_args(annotation)[0], wanted)
+    kind = origin or annotation
+    if not isinstance(kind, type) or kind is Any or getattr(kind, "_is_protocol", False):
+        return True
+    return issubclass(wanted, kind)
 
 
 def _args_type(where: str, annotation: Any) -> TypeAdapter[Any]:

@@ -23,6 +23,12 @@ def middleware(layer: Layer) -> Layer:
     """
     if not any(map(inspect.iscoroutinefunction, (layer, getattr(layer, "__call__", None)))):  # noqa: B004 - its kind
         raise JobTypeInvalid(f"middleware {layer!r:.80} is not async: write async def")
+    try:
+        inspect.signature(layer).bind("context", "next")
+    except TypeError as error:
+        raise JobTypeInvalid(
+            f"middleware {layer!r:.80} must take (context, next): {error}"
+        ) from error
     MIDDLEWARE.append(layer)
     return layer
 

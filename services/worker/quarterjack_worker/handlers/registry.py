@@ -49,6 +49,8 @@ def job(
     `process` runs it in a process of its own, for what computes or may crash; `recorded` keeps what the
     function returns in the job's meta, as `result`. Raises JobTypeInvalid.
     """
+    if callable(name):
+        raise JobTypeInvalid(f'{name!r:.80} has no name as a job: write @job("its_name")')
 
     def register(handler: Handler) -> Handler:
         REGISTRY[name] = _job_type(
@@ -95,7 +97,7 @@ def new_job(job: str | Callable[..., Any], args: object = None, **options: Any) 
 def type_of(handler: Callable[..., Any]) -> JobType:
     """Give the type of a handler; JobInvalid if it is none."""
     for type in REGISTRY.values():
-        if type.handler is handler:
+        if type.handler == handler:  # a bound method is another object each time
             return type
     raise JobInvalid(f"{handler!r:.80} is no job: decorate it with @job, or give a name")
 
