@@ -1,6 +1,7 @@
 """What a job in a process may be and do: `async def`, copies of the process, programs that it starts."""
 
 import asyncio
+import importlib
 import io
 import os
 import signal
@@ -17,14 +18,28 @@ from quarterjack.queries import jobs
 from quarterjack.testing import enqueued
 from quarterjack_worker.handlers.messages import Stop, pack, receive
 from quarterjack_worker.handlers.processes import CHILD
+from quarterjack_worker.handlers.registry import REGISTRY
 from quarterjack_worker.testing import drain, perform
 from tests.conftest import TestDatabase
 from tests.process_handlers import Marked, await_anything
+from tests.processes import cluster
 from tests.waiting import until
 from tests.worker.test_processes import gone, marked, process_of, read
 from tests.worker.working import ended, working
 
 pytestmark = pytest.mark.newest_postgres
+
+ONLY_ONCE = """
+import os
+
+from quarterjack_worker import job
+
+os.environ.pop("ONCE")
+
+@job("only_once", process=True)
+def only_once():
+    pass
+"""
 
 
 async def stopped(mark: Path) -> bool:
@@ -41,6 +56,32 @@ async def test_an_async_def_runs_in_a_process(quarterjack_pool: Pool) -> None:
     assert told is not None
     assert tuple(told) == (50, "half")
     assert (child.worker, child.args) == ("count", {"n": 3})
+
+
+async def test_a_process_imports_what_its_worker_imports(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    async with cluster(database) as running:
+        await running.worker(import_="tests.lending")
+        await quarterjack.enqueue_many(database.pool, [marked("lent", tmp_path / "lent")])
+
+        [done] = await ended(database)
+
+    assert (done["state"], done["error"]) == ("completed", None)
+
+
+async def test_a_job_whose_module_no_process_can_import_says_why(
+    quarterjack_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "only_once.py").write_text(ONLY_ONCE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("ONCE", "yes")
+    importlib.import_module("only_once")
+
+    done = await perform(quarterjack_pool, "only_once")
+
+    del REGISTRY["only_once"]
+    assert "cannot import only_once: KeyError: 'ONCE'" in done.errors[0]["error"]
 
 
 async def test_args_that_do_not_fit_an_async_def_in_a_process_fail_it(

@@ -68,7 +68,7 @@ async def serve(settings: Settings, life: UUID, turns: int, marks: int | None) -
         telemetry = Telemetry("quarterjack-worker", node)
         acker = Acker(pool, telemetry)
         threads = ThreadPoolExecutor(LARGEST, thread_name_prefix="job")
-        processes = Processes(REGISTRY, settings.processes)
+        processes = Processes(REGISTRY, settings.processes, settings.modules)
         journals = Journals()
         runner = Runner(
             REGISTRY,

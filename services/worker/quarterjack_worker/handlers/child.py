@@ -28,7 +28,7 @@ from quarterjack.queries.journals import Journal
 from quarterjack_worker.deaths import die_with_parent, let_copies_end
 from quarterjack_worker.handlers.calling import arguments, call, check_ran
 from quarterjack_worker.handlers.context import Context
-from quarterjack_worker.handlers.failures import Failed, describe
+from quarterjack_worker.handlers.failures import Failed, describe, name
 from quarterjack_worker.handlers.job_types import JobType
 from quarterjack_worker.handlers.messages import (
     Answer,
@@ -88,6 +88,7 @@ class Child:
         self._numbers = itertools.count()
         self._asked: dict[int, Future[Answer]] = {}
         self._journal: Callable[[], Journal] | None = None
+        self._missing: list[str] = []
         self._changed = threading.Event()
         self._sending = threading.Lock()
 
@@ -102,6 +103,7 @@ class Child:
                 log.warning(
                     "a process cannot import %s, so it runs no job of it: %s", module, error
                 )
+                self._missing.append(f"it cannot import {module}: {name(error)}")
         for work in (self._listen, self._tell):
             threading.Thread(target=work, daemon=True).start()
         self._send(pack(Ready()))
@@ -195,9 +197,11 @@ class Child:
         try:
             type = REGISTRY.get(context.job.worker)
             if type is None:
-                raise Failed(
-                    f"UnknownWorker: a process knows no job named {context.job.worker!r}: "
+                why = "; ".join(self._missing) or (
                     "define it at the top of a module that can be imported by its name"
+                )
+                raise Failed(
+                    f"UnknownWorker: a process knows no job named {context.job.worker!r}: {why}"
                 )
             result = (
                 asyncio.run(self._await(type, context)) if type.is_async else call(type, context)

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -42,10 +42,16 @@ KILL_AFTER = 1.0
 
 
 class Processes:
-    """Up to `most` processes, started when they are needed and used again."""
+    """Up to `most` processes, started when they are needed and used again.
 
-    def __init__(self, types: Mapping[str, JobType], most: int) -> None:
+    Each imports `modules`, in their order, and those in which the handlers are written.
+    """
+
+    def __init__(
+        self, types: Mapping[str, JobType], most: int, modules: Sequence[str] = ()
+    ) -> None:
         self._types = types
+        self._imported = modules
         self._room = asyncio.Semaphore(most)
         self._idle: list[Process] = []
 
@@ -75,7 +81,8 @@ class Processes:
         return None
 
     def _modules(self) -> list[str]:
-        return sorted({type.handler.__module__ for type in self._types.values()})
+        written_in = {type.handler.__module__ for type in self._types.values()}
+        return [*self._imported, *sorted(written_in.difference(self._imported))]
 
 
 class Process:
