@@ -22,6 +22,8 @@ EXAMPLES = {
     block.partition("\n")[0].removeprefix("-- "): block for block in blocks("contract.md", "sql")
 }
 
+OUTCOMES = ["complete", "fail", "snooze", "cancelled", "release"]
+
 
 class Sql:
     """A program that knows no more than the page."""
@@ -41,7 +43,7 @@ class Sql:
         await self.run("register", self.uuid, "ruby-1", 7, "1.0", "mail", 5)
 
     async def claim(self) -> list[Mapping[str, Any]]:
-        return await self.run("claim", self.uuid, "mail", 5, "ruby-1", "a claim")
+        return await self.run("claim", self.uuid, "mail", 6, "ruby-1", "a claim")
 
     def fence(self, job: Mapping[str, Any], by: UUID | None = None) -> tuple[object, ...]:
         return job["id"], job["attempt"], job["attempted_at"], str(by or self.uuid)
@@ -89,21 +91,26 @@ async def test_an_insert_rings_and_so_does_ring(sql: Sql, database: TestDatabase
 
 async def test_a_worker_lives_by_these_statements(sql: Sql) -> None:
     await sql.register()
-    ids = [await sql.id("now") for _ in range(5)]
+    ids = [await sql.id("now") for _ in range(6)]
     claimed = await sql.claim()
     assert [job["id"] for job in claimed] == ids
     assert await sql.claim() == []
-    assert len(await sql.run("beat", sql.uuid, 5)) == 1
+    assert await sql.run("beat", sql.uuid, 5, 7) == [
+        {"paused": False, "local_limit": 7, "limited": False}
+    ]
+    assert [job["id"] for job in await sql.run("held", str(sql.uuid))] == ids
 
-    done, failed, snoozed, released, dead = claimed
+    done, failed, snoozed, cancelled, released, dead = claimed
     assert len(await sql.run("complete", *sql.fence(done))) == 1
     assert len(await sql.run("fail", *sql.fence(failed), "Timeout: too slow", 60.0)) == 1
     assert len(await sql.run("snooze", *sql.fence(snoozed), 3600.0)) == 1
+    assert len(await sql.run("cancelled", *sql.fence(cancelled))) == 1
     assert await sql.run("release", *sql.fence(released)) == [{"queue": "mail"}]
 
     states = [(job.state, job.attempt) for job in [await sql.job(id) for id in ids]]
     assert states == [
-        ("completed", 1), ("retryable", 1), ("scheduled", 0), ("available", 0), ("executing", 1),
+        ("completed", 1), ("retryable", 1), ("scheduled", 0), ("cancelled", 1), ("available", 0),
+        ("executing", 1),
     ]  # fmt: skip
     [error] = (await sql.job(failed["id"])).errors
     assert (error["attempt"], error["error"]) == (1, "Timeout: too slow")
@@ -111,7 +118,7 @@ async def test_a_worker_lives_by_these_statements(sql: Sql) -> None:
     assert (await sql.job(dead["id"])).attempted_by == ["ruby-1", str(sql.uuid), "a claim"]
 
 
-@pytest.mark.parametrize("example", ["complete", "fail", "snooze", "release"])
+@pytest.mark.parametrize("example", OUTCOMES)
 async def test_an_outcome_of_a_row_that_another_program_wrote(sql: Sql, example: str) -> None:
     await sql.register()
     await sql.pool.execute(
@@ -130,7 +137,7 @@ async def test_an_outcome_of_a_row_that_another_program_wrote(sql: Sql, example:
     assert [len(rows) for rows in done] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("example", ["complete", "fail", "snooze", "release"])
+@pytest.mark.parametrize("example", OUTCOMES)
 async def test_an_outcome_of_a_lost_claim_changes_nothing(sql: Sql, example: str) -> None:
     await sql.register()
     id = await sql.id("now")
@@ -172,7 +179,7 @@ async def test_a_silent_worker_is_declared_dead_and_its_job_runs_elsewhere(sql: 
     await upkeep.condemn(sql.pool, uuids=[each.uuid for each in silent], patience=patience)
     assert [job.id for job in await upkeep.rescue(sql.pool, limit=5)] == [id]
 
-    assert await sql.run("beat", sql.uuid, 1) == []
+    assert await sql.run("beat", sql.uuid, 1, 5) == []
     assert await sql.claim() == []
     assert await sql.run("complete", *sql.fence(held)) == []
     sql.uuid = uuid4()
@@ -213,6 +220,22 @@ async def test_our_workers_obey(sql: Sql, database: TestDatabase) -> None:
 
 async def _is(state: Any, wanted: JobState) -> bool:
     return bool(await state() == wanted)
+
+
+async def test_what_is_kept_is_asked_of_every_worker(sql: Sql, database: TestDatabase) -> None:
+    await sql.register()
+    await sql.run("keep")
+    async with cluster(database) as running:
+        await running.worker("worker-1", import_="tests.jobs", queues="mail=5")
+        await until(
+            lambda: sql.pool.fetchval("SELECT paused FROM qj_producers WHERE node = 'worker-1'")
+        )
+
+        assert await sql.run("beat", sql.uuid, 0, 5) == [
+            {"paused": True, "local_limit": 5, "limited": False}
+        ]
+        assert await sql.pool.fetchval("SELECT paused FROM qj_producers WHERE uuid = $1", sql.uuid)
+        assert await sql.run("keep") == []
 
 
 async def test_a_schedule_is_made_edited_and_asked_about(sql: Sql) -> None:
