@@ -293,8 +293,7 @@ def _log_end(job: Job, state: str, ack: Ack | None) -> None:
     """Log it: a failure as a warning, and for what went well, which may be thousands a second, at most a debug line."""
     level = LEVELS.get(state, logging.INFO)
     if log.isEnabledFor(level):
-        said = _failure(ack)
-        said = f": {said}" if said else ""
+        said = f": {failure}" if (failure := _failure(ack)) else ""
         log.log(
             level, "job %s %s is %s%s", job.id, job.worker, state, said, extra={"job_id": job.id}
         )
