@@ -103,8 +103,8 @@ def check_db(db: object) -> None:
         )
     if getattr(db, "_loop", None) not in (None, asyncio.get_running_loop()):
         raise RuntimeError(
-            "this pool belongs to another event loop: a test with a loop of its own, or none, takes "
-            "`quarterjack_address` and opens a pool where it needs one"
+            "this pool belongs to another event loop: have the test run on the loop of its fixtures, or take "
+            "`quarterjack_address` and open a pool in the test"
         )
 
 

@@ -126,7 +126,9 @@ async def test_a_stopped_worker_is_replaced_and_wakes_up_harmless(database: Test
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--import", "no.such", "--queue", "default=1"), "there is no such module"),
+        (("--import", "no.such", "--queue", "default=1"), "there is no such module; run in"),
+        (("--import", "tests/jobs.py", "--queue", "default=1"), "write tests.jobs"),
+        (("--import", "./tests/jobs.py", "--queue", "default=1"), "give a whole name"),
         (("--import", "json", "--queue", "default=1"), "no job is defined there"),
         (("--import", "tests.jobs", "--queue", "default"), "NAME=LIMIT"),
         (("--import", "tests.jobs", "--queue", "a=1,a=2"), "given twice"),

@@ -17,7 +17,7 @@ import quarterjack
 from quarterjack.database import Pool
 from quarterjack.errors import JobInvalid
 from quarterjack.testing import enqueued
-from quarterjack_worker import Context, Snooze, job
+from quarterjack_worker import Cancel, Context, Snooze, job
 from quarterjack_worker.testing import drain, perform
 from tests.conftest import TestDatabase
 from tests.waiting import until
@@ -35,6 +35,20 @@ class Unreadable(Exception):
 @dataclass(frozen=True)
 class Chosen:
     n: int = 0
+
+
+@job("return_class")
+async def return_class() -> object:
+    """Forget to say why."""
+    return Cancel
+
+
+@job("cancel_itself_too_late")
+async def cancel_itself_too_late() -> None:
+    """Cancel the task after its last await."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
 
 
 @job("catch_timeout", max_attempts=1, timeout=timedelta(seconds=0.1))
@@ -147,6 +161,21 @@ async def test_a_timeout_that_is_caught_may_end_in_an_outcome(quarterjack_pool: 
     done = await perform(quarterjack_pool, catch_timeout, Chosen(1))
 
     assert (done.state, done.attempt) == ("scheduled", 0)
+
+
+async def test_an_outcome_that_was_not_made_fails_the_attempt(quarterjack_pool: Pool) -> None:
+    done = await perform(quarterjack_pool, return_class)
+
+    assert done.state == "retryable"
+    assert done.errors[0]["error"] == "TypeError: it returned the class Cancel: return Cancel(…)"
+
+
+async def test_a_cancellation_that_comes_after_all_is_the_handlers_alone(
+    quarterjack_pool: Pool,
+) -> None:
+    done = await perform(quarterjack_pool, cancel_itself_too_late)
+
+    assert done.state == "completed"
 
 
 async def test_a_job_completes_in_one_transaction(quarterjack_pool: Pool) -> None:

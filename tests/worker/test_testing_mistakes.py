@@ -75,7 +75,7 @@ async def test_a_pool_of_another_event_loop_is_refused_in_words(
     def run() -> object:
         return asyncio.run(ask(quarterjack_pool))
 
-    with pytest.raises(RuntimeError, match="takes `quarterjack_address`"):
+    with pytest.raises(RuntimeError, match="take `quarterjack_address`"):
         await asyncio.to_thread(run)
 
 

@@ -173,15 +173,25 @@ async def _settle(pool: Pool) -> None:
 
 
 async def _uncancelled(attempt: Coroutine[Any, Any, Ack | None]) -> Ack | None:
-    """Run an attempt in a task of its own: it would take the cancellation of a test for a failure of its job."""
-    task = asyncio.create_task(attempt)
+    """Run an attempt in a task of its own: it would take the cancellation of a test for a failure of its job.
+
+    What a handler does to the task after its last await spoils no outcome.
+    """
+    ended: list[Ack | None] = []
+
+    async def run() -> None:
+        ended.append(await attempt)
+
+    task = asyncio.create_task(run())
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:
         task.cancel()
         await asyncio.wait({task})
         raise
-    return await task
+    if not ended:
+        await task
+    return ended[0]
 
 
 def _nonce() -> str:

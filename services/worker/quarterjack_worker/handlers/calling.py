@@ -9,6 +9,7 @@ from quarterjack.model import Job
 from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.failures import Failed, describe
 from quarterjack_worker.handlers.job_types import JobType, problems
+from quarterjack_worker.handlers.outcomes import Outcome
 
 
 def call(type: JobType, context: Context) -> object:
@@ -19,13 +20,21 @@ def call(type: JobType, context: Context) -> object:
 
 
 def check_ran(result: object) -> None:
-    """Raise Failed if what a handler returned has yet to run, as where a decorator hides what the handler is."""
+    """Raise Failed if a handler returned what has yet to run, as where a decorator hides what it is, or to be made."""
     if result is None:
         return
     if inspect.isawaitable(result):
-        raise Failed("TypeError: it returned something to await, and did not await it")
+        raise Failed(
+            "TypeError: it returned something to await, and did not await it: "
+            "write async def, in its decorators too"
+        )
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
-        raise Failed("TypeError: it returned a generator, of which nothing has run")
+        raise Failed(
+            "TypeError: it returned a generator, of which nothing has run: write no yield in it"
+        )
+    if isinstance(result, type) and issubclass(result, Outcome):
+        name = result.__name__
+        raise Failed(f"TypeError: it returned the class {name}: return {name}(…)")
 
 
 def arguments(type: JobType, context: Context) -> tuple[Any, ...]:

@@ -105,14 +105,16 @@ def type_of(handler: Callable[..., Any]) -> JobType:
 def import_jobs(modules: Sequence[str]) -> None:
     """Import what defines the jobs; SettingInvalid if a module is missing or defines none."""
     for module in modules:
+        if not module or module.startswith("."):
+            raise SettingInvalid(f"--import {module!r}: give a whole name, such as shop.jobs")
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise
-            raise SettingInvalid(
-                f"--import {module}: there is no such module; run in its folder or install it"
-            ) from error
+            name = module.removesuffix(".py").replace("/", ".")
+            better = "run in its folder or install it" if name == module else f"write {name}"
+            raise SettingInvalid(f"--import {module}: there is no such module; {better}") from error
     if not REGISTRY:
         raise SettingInvalid(f"--import {' '.join(modules)}: no job is defined there, see `job`")
 
