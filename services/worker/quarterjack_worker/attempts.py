@@ -135,7 +135,7 @@ class Attempts:
         """Stop one whose job was cancelled or given to another, in case the signal was lost."""
         context = self._held.get(claim)
         if context is not None and not context.completed:
-            log.warning("job %s is no longer this worker's; stopping it", claim.id)
+            log.warning("job %s is cancelled, or another worker's; stopping it", claim.id)
             self._kill(context)
 
     def _kill(self, context: Context) -> None:

@@ -76,13 +76,17 @@ class LostClaims:
             lost = [claim for claim in self._unknown(held) if not self._acker.takes_back(claim)]
             if lost and (gone := await give_back(self._pool, lost)):
                 log.warning("gave %d jobs back whose claim went unanswered", gone)
-        for claim in before.difference(held):
+        for claim in before.difference(held).union(await self._to_stop() if before else ()):
             self._attempts.stop_taken(claim)
         return gone == len(lost)
 
     async def _held(self) -> list[Claim]:
         producers = [queue.producer for queue in self._queues]
         return await ask(self._pool, partial(claims.held_by, producers=producers), ANSWER_WITHIN)
+
+    async def _to_stop(self) -> list[Claim]:
+        producers = [queue.producer for queue in self._queues]
+        return await ask(self._pool, partial(claims.to_stop, producers=producers), ANSWER_WITHIN)
 
     def _unknown(self, held: Sequence[Claim]) -> list[Claim]:
         return [

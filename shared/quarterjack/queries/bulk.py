@@ -49,40 +49,41 @@ async def count(db: Database, chosen: Chosen) -> int:
 
 
 async def cancel(db: Database, chosen: Chosen) -> int:
-    """Cancel those that wait, and ask workers to stop those that run; how many.
-
-    What an Elixir node runs is cancelled at once, as by its own cancel: the node may be gone, and says so nowhere.
-    """
+    """Cancel those that wait, mark those that run and ask workers to stop them, as `runs.cancel` does one; how many."""
     done: int = await db.fetchval(
         """
-        WITH cancelled AS (
+        WITH held AS MATERIALIZED (
+          SELECT
+            id,
+            state = 'executing' AS began,
+            state = 'executing' AND (
+              attempted_by[3] IS NOT NULL
+              OR EXISTS (SELECT FROM oban_producers AS p WHERE p.uuid::text = attempted_by[2])
+            ) AS runs
+          FROM oban_jobs
+          WHERE id = ANY ($1) AND state IN ('suspended', 'available', 'scheduled', 'executing', 'retryable')
+        ),
+        cancelled AS (
           UPDATE oban_jobs AS j
           SET
-            state = 'cancelled', cancelled_at = timezone('UTC', clock_timestamp()),
+            state = (CASE WHEN h.runs THEN 'executing' ELSE 'cancelled' END)::oban_job_state,
+            cancelled_at = CASE WHEN NOT h.runs THEN timezone('UTC', clock_timestamp()) END,
             meta = coalesce(meta, '{}') || jsonb_build_object(
               'cancel_attempted_at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
             )
-          WHERE
-            id = ANY ($1)
-            AND (
-              state IN ('suspended', 'available', 'scheduled', 'retryable')
-              OR (
-                state = 'executing' AND attempted_by[3] IS NULL
-                AND NOT EXISTS (SELECT FROM oban_producers AS p WHERE p.uuid::text = j.attempted_by[2])
-              )
-            )
-          RETURNING id
+          FROM held AS h
+          WHERE j.id = h.id
+          RETURNING j.id, h.began
         ),
         asked AS MATERIALIZED (
           SELECT
-            id,
             pg_notify(
               current_schema() || '.oban_signal', json_build_object('action', 'pkill', 'job_id', id)::text
             )
-          FROM oban_jobs
-          WHERE id = ANY ($1) AND state = 'executing'
+          FROM cancelled
+          WHERE began
         )
-        SELECT count(*) FROM (SELECT id FROM cancelled UNION SELECT id FROM asked) AS done
+        SELECT count(*) FROM cancelled WHERE (SELECT count(*) FROM asked) >= 0
         """,
         await _pick(db, chosen),
     )

@@ -152,22 +152,46 @@ async def held_by(db: Database, *, producers: Sequence[UUID]) -> list[Claim]:
     return [Claim(*record) for record in records]
 
 
+async def to_stop(db: Database, *, producers: Sequence[UUID]) -> list[Claim]:
+    """Give the claims of these producers whose jobs somebody has cancelled since they began."""
+    records = await db.fetch(
+        """
+        SELECT id, attempted_by[3] AS nonce
+        FROM oban_jobs
+        WHERE
+          state = 'executing' AND attempted_by[2] = ANY ($1::text[]) AND attempted_by[3] IS NOT NULL
+          AND meta ->> 'cancel_attempted_at' > to_char(attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US')
+        """,
+        [str(producer) for producer in producers],
+    )
+    return [Claim(*record) for record in records]
+
+
 async def release(db: Database, *, claims: Sequence[Claim]) -> list[str]:
     """Give claims back as if they had never been made; the queues to ring, one for each. It looks them up as acks do.
 
-    What somebody holds is passed over: it is `held_by` the producer still.
+    What was cancelled meanwhile is cancelled. What somebody holds is passed over: it is `held_by` the producer still.
     """
     records = await db.fetch(
         """
         WITH mine AS MATERIALIZED (
-          SELECT j.id
+          SELECT
+            j.id,
+            j.meta ->> 'cancel_attempted_at' > to_char(j.attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US') AS unwanted
           FROM unnest((SELECT $1::bigint[]), (SELECT $2::text[])) AS c (id, nonce)
           JOIN oban_jobs AS j ON j.id = c.id
           WHERE j.state::text = 'executing' AND j.attempted_by[3] = c.nonce
           FOR UPDATE OF j SKIP LOCKED
         )
         UPDATE oban_jobs AS j
-        SET state = 'available', attempt = j.attempt - 1
+        SET
+          state = (
+            CASE WHEN j.id IN (SELECT id FROM mine WHERE unwanted) THEN 'cancelled' ELSE 'available' END
+          )::oban_job_state,
+          cancelled_at = CASE
+            WHEN j.id IN (SELECT id FROM mine WHERE unwanted) THEN timezone('UTC', clock_timestamp())
+          END,
+          attempt = j.attempt - 1
         WHERE j.id = ANY (ARRAY(SELECT id FROM mine))
         RETURNING j.queue
         """,

@@ -204,7 +204,8 @@ async def leave(db: Database, *, uuids: Sequence[UUID]) -> None:
 async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Rescued]:
     """Declare the producers of a process that was seen to end dead, and give its jobs to others at once.
 
-    Those that somebody holds are passed over: the leader rescues them when they are free.
+    What was cancelled meanwhile is cancelled. Those that somebody holds are passed over: the leader rescues them when
+    they are free.
     """
     records = await db.fetch(
         """
@@ -215,15 +216,28 @@ async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Resc
           DELETE FROM oban_producers WHERE uuid = ANY ($1::uuid[])
         ),
         orphan AS MATERIALIZED (
-          SELECT id
+          SELECT
+            id, meta ->> 'cancel_attempted_at' > to_char(attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US') AS unwanted
           FROM oban_jobs
           WHERE state = 'executing' AND attempted_by[2] = ANY (ARRAY(SELECT unnest($1::uuid[])::text))
           FOR UPDATE SKIP LOCKED
         )
         UPDATE oban_jobs AS j
         SET
-          state = (CASE WHEN j.attempt >= j.max_attempts THEN 'discarded' ELSE 'available' END)::oban_job_state,
-          discarded_at = CASE WHEN j.attempt >= j.max_attempts THEN timezone('UTC', clock_timestamp()) END,
+          state = (
+            CASE
+              WHEN j.id IN (SELECT id FROM orphan WHERE unwanted) THEN 'cancelled'
+              WHEN j.attempt >= j.max_attempts THEN 'discarded'
+              ELSE 'available'
+            END
+          )::oban_job_state,
+          cancelled_at = CASE
+            WHEN j.id IN (SELECT id FROM orphan WHERE unwanted) THEN timezone('UTC', clock_timestamp())
+          END,
+          discarded_at = CASE
+            WHEN j.id IN (SELECT id FROM orphan WHERE unwanted) THEN NULL
+            WHEN j.attempt >= j.max_attempts THEN timezone('UTC', clock_timestamp())
+          END,
           errors = qj_with_error(j.errors, jsonb_build_object(
             'attempt', j.attempt,
             'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),

@@ -244,25 +244,36 @@ async def retry(db: Database, id: int, *, state: str) -> bool:
 
 
 async def cancel(db: Database, id: int, *, state: str) -> bool:
-    """Cancel a job that nobody runs, or an Elixir node, which may be gone; False if it is not in `state` any more."""
+    """Cancel a job; False if it is not in `state` any more.
+
+    One that a worker runs is marked: it stays executing until that has stopped it, or is gone. But not what an Elixir
+    node runs: that may be gone, and says so nowhere.
+    """
     return bool(
         await db.fetchval(
             """
+            WITH held AS MATERIALIZED (
+              SELECT
+                id,
+                state = 'executing' AND (
+                  attempted_by[3] IS NOT NULL
+                  OR EXISTS (SELECT FROM oban_producers AS p WHERE p.uuid::text = attempted_by[2])
+                ) AS runs
+              FROM oban_jobs
+              WHERE
+                id = $1 AND state = $2::text::oban_job_state
+                AND state IN ('suspended', 'available', 'scheduled', 'executing', 'retryable')
+              FOR UPDATE
+            )
             UPDATE oban_jobs AS j
             SET
-              state = 'cancelled', cancelled_at = timezone('UTC', clock_timestamp()),
+              state = (CASE WHEN h.runs THEN 'executing' ELSE 'cancelled' END)::oban_job_state,
+              cancelled_at = CASE WHEN NOT h.runs THEN timezone('UTC', clock_timestamp()) END,
               meta = coalesce(meta, '{}') || jsonb_build_object(
                 'cancel_attempted_at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
               )
-            WHERE
-              id = $1 AND state = $2::text::oban_job_state
-              AND (
-                state IN ('suspended', 'available', 'scheduled', 'retryable')
-                OR (
-                  state = 'executing' AND attempted_by[3] IS NULL
-                  AND NOT EXISTS (SELECT FROM oban_producers AS p WHERE p.uuid::text = j.attempted_by[2])
-                )
-              )
+            FROM held AS h
+            WHERE j.id = h.id
             RETURNING true
             """,
             id,

@@ -118,7 +118,7 @@ async def condemn(db: Database, *, uuids: Sequence[UUID], patience: timedelta) -
 
 
 async def rescue(db: Database, *, limit: int) -> list[Rescued]:
-    """Take the running jobs of dead producers back; those without attempts left are discarded.
+    """Take the running jobs of dead producers back; those without attempts left, or cancelled meanwhile, end.
 
     Only jobs claimed by a Quarterjack worker, which the third element of attempted_by shows: liveness of
     another Oban's jobs is not ours to judge. The attempt is kept.
@@ -126,7 +126,14 @@ async def rescue(db: Database, *, limit: int) -> list[Rescued]:
     records = await db.fetch(
         """
         WITH orphan AS MATERIALIZED (
-          SELECT j.id, j.attempted_by[1] AS node
+          SELECT
+            j.id, j.attempted_by[1] AS node,
+            CASE
+              WHEN j.meta ->> 'cancel_attempted_at' > to_char(j.attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US')
+              THEN 'cancelled'
+              WHEN j.attempt >= j.max_attempts THEN 'discarded'
+              ELSE 'available'
+            END AS ends_in
           FROM oban_jobs AS j
           WHERE
             j.state = 'executing'
@@ -139,8 +146,9 @@ async def rescue(db: Database, *, limit: int) -> list[Rescued]:
         )
         UPDATE oban_jobs AS j
         SET
-          state = (CASE WHEN j.attempt >= j.max_attempts THEN 'discarded' ELSE 'available' END)::oban_job_state,
-          discarded_at = CASE WHEN j.attempt >= j.max_attempts THEN timezone('UTC', clock_timestamp()) END,
+          state = o.ends_in::oban_job_state,
+          cancelled_at = CASE WHEN o.ends_in = 'cancelled' THEN timezone('UTC', clock_timestamp()) END,
+          discarded_at = CASE WHEN o.ends_in = 'discarded' THEN timezone('UTC', clock_timestamp()) END,
           errors = qj_with_error(j.errors, jsonb_build_object(
             'attempt', j.attempt,
             'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),

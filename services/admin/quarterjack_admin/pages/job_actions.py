@@ -24,7 +24,7 @@ async def retry(request: web.Request) -> web.Response:
 
 @requires("jobs.cancel")
 async def cancel(request: web.Request) -> web.Response:
-    """Cancel a job; one that our worker runs is asked to stop and stays executing until it has."""
+    """Cancel a job; one that our worker runs is asked to stop and stays executing until it has, or is gone."""
     return await _act(request, "cancel job", _cancel)
 
 
@@ -36,10 +36,9 @@ async def _retry(db: Connection, job: Job) -> bool:
 
 
 async def _cancel(db: Connection, job: Job) -> bool:
-    running = job.state is JobState.EXECUTING
-    if running:
+    if job.state is JobState.EXECUTING:
         await runs.signal(db, json.dumps({"action": "pkill", "job_id": job.id}))
-    return await runs.cancel(db, job.id, state=job.state) or running
+    return await runs.cancel(db, job.id, state=job.state)
 
 
 async def _act(request: web.Request, action: str, act: Act) -> web.Response:

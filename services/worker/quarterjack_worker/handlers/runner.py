@@ -68,7 +68,10 @@ class Runner:
                 raise asyncio.CancelledError
             result = await self._call(context)
             if not context.completed:
-                if context.cancelled() and not isinstance(result, Outcome):
+                ends = isinstance(result, Outcome) and not (
+                    context.killed and isinstance(result, Snooze)
+                )
+                if context.cancelled() and not ends:
                     raise asyncio.CancelledError  # a handler that caught it has done what it could, not its work
                 return _ended(context, result)
             if isinstance(result, Outcome):
@@ -130,13 +133,17 @@ class Runner:
         return result
 
     def _stopped(self, context: Context, error: BaseException) -> Ack:
-        if isinstance(error, asyncio.CancelledError):
-            if context.killed:
-                return Ack(claim=context.claim, state="cancelled", meta=context.notes)
-            if context.cancelled():
-                raise Released from error
-            return self._failed(context, "CancelledError: the handler cancelled itself")
-        return self._failed(context, str(error) if isinstance(error, Failed) else describe(error))
+        interrupted = isinstance(error, asyncio.CancelledError)
+        if interrupted and context.cancelled() and not context.killed:
+            raise Released from error
+        if interrupted:
+            said = "CancelledError: the handler cancelled itself"
+        else:
+            said = str(error) if isinstance(error, Failed) else describe(error)
+        if context.killed:  # whoever cancelled it wants no other attempt, however this one ends
+            why = None if interrupted else storable(said)
+            return Ack(claim=context.claim, state="cancelled", error=why, meta=context.notes)
+        return self._failed(context, said)
 
     def _failed(self, context: Context, error: str) -> Ack:
         job = context.job
