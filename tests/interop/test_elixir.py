@@ -180,7 +180,7 @@ async def test_our_cancel_ends_what_a_lost_node_of_its_left_executing(
         assert await bulk.cancel(database.pool, chosen) == 4
     else:
         done = [await runs.cancel(database.pool, id, state="executing") for id in range(1, 5)]
-        assert done == [True, True, False, False]
+        assert done == [True] * 4
 
     kept = ["executing"] * 2
     assert await states(database.pool, 1, 2, 3, 4) == ["cancelled", "cancelled", *kept]
