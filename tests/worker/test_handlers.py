@@ -1,12 +1,17 @@
 """What a worker does around its handlers, and what no handler can do to others."""
 
 import re
+from contextlib import suppress
 
 import aiohttp
 import pytest
 
 import quarterjack
 from quarterjack import NewJob
+from quarterjack.database import Pool
+from quarterjack.testing import enqueued
+from quarterjack_worker import Context, job, testing
+from quarterjack_worker.handlers.middleware import Next
 from tests.conftest import TestDatabase
 from tests.processes import free_port
 from tests.waiting import until
@@ -39,6 +44,38 @@ async def test_middleware_sees_what_the_handler_returns_and_what_stops_it(
     assert whole["error"] == "Discarded: outer saw inner of the handler"
     assert "outer saw Failed: ArgsInvalid: n: Input should be a valid integer" in misfit["error"]
     assert plain["state"] == "completed"
+
+
+tries: list[int] = []
+
+
+@job("follow_at_last")
+async def follow_at_last(context: Context) -> None:
+    """Enqueue a job each time, and fail the first time."""
+    tries.append(len(tries))
+    context.enqueue("followed", {"try": tries[-1]})
+    if len(tries) == 1:
+        raise ConnectionError("try again")
+
+
+async def again(context: Context, next: Next) -> object:
+    context.enqueue("followed", {"try": "middleware"})
+    with suppress(ConnectionError):
+        return await next()
+    return await next()
+
+
+async def test_what_middleware_tries_again_is_enqueued_once(
+    quarterjack_pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testing, "MIDDLEWARE", [again])
+    tries.clear()
+
+    done = await testing.perform(quarterjack_pool, follow_at_last)
+
+    followed = await enqueued(quarterjack_pool, "followed")
+    assert done.state == "completed"
+    assert [each.args["try"] for each in followed] == ["middleware", 1]
 
 
 @pytest.mark.parametrize(

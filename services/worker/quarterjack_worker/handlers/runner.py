@@ -118,7 +118,8 @@ class Runner:
 
     async def _within(self, longest: timedelta | None, context: Context, attempt: Next) -> object:
         """Run within the middleware and the timeout; waiting for a process does not count."""
-        attempt = wrapped(self._layers, context, attempt)
+        if self._layers:
+            attempt = wrapped(self._layers, context, partial(_whole, context, attempt))
         return await (_timed(context, attempt, longest) if longest else attempt())
 
     async def _here(self, type: JobType, context: Context) -> object:
@@ -162,6 +163,16 @@ class Runner:
             delay=delay,
             meta=context.notes,
         )
+
+
+async def _whole(context: Context, attempt: Next) -> object:
+    """Let what fails enqueue nothing, also where middleware goes on after that, or tries again."""
+    before = len(context.children)
+    try:
+        return await attempt()
+    except BaseException:
+        del context.children[before:]
+        raise
 
 
 def _overdue(context: Context) -> None:
