@@ -15,6 +15,7 @@ import asyncpg
 
 from quarterjack import __version__, enqueue
 from quarterjack.database import Pool
+from quarterjack.errors import JobInvalid
 from quarterjack.model import Job, JobState
 from quarterjack.oban_web import NAME
 from quarterjack.queries import claims, jobs, producers, settling, testing, upkeep
@@ -37,14 +38,14 @@ NODE = "testing"
 async def perform(pool: Pool, job: str | Callable[..., Any], args: object = None) -> Job:
     """Enqueue a job as its type says, by its handler or name, and run it: the job as it is afterwards.
 
-    A failure is the job's: see `state` and `errors`. Args that are an object are taken as they are, so that a
-    test can give wrong ones. LookupError if no imported module defines the job.
+    A failure is the job's: see `state` and `errors`. Args that are an object may be wrong, so that a test can
+    see them fail. LookupError if no imported module defines the job.
     """
     await _check_pool(pool)
     type = REGISTRY.get(job) if isinstance(job, str) else type_of(job)
     if type is None:
         raise LookupError(f"no job is named {job!r}: import the module that defines it")
-    plain = args if args is None or isinstance(args, Mapping) else new_job(job, args).args
+    plain = _plain(job, args)
     made = await enqueue(
         pool,
         type.name,
@@ -149,6 +150,16 @@ async def _worker(pool: Pool, queue: str) -> AsyncIterator[_Worker]:
             root.removeHandler(capture)
             await processes.close()
             await producers.leave(pool, uuids=[worker.producer])
+
+
+def _plain(job: str | Callable[..., Any], args: object) -> Mapping[str, Any]:
+    given = {} if args is None else args
+    try:
+        return new_job(job, given).args
+    except JobInvalid:
+        if isinstance(given, Mapping):
+            return given
+        raise
 
 
 async def _check_pool(pool: object) -> None:

@@ -3,12 +3,14 @@
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from quarterjack.encoding import ENCODER
 from quarterjack.errors import JobInvalid, SettingInvalid
 from quarterjack.new_job import NewJob
 from quarterjack.unique import Unique, are_texts
@@ -174,17 +176,31 @@ def _check(where: str, *, timeout: object, schedule: object, redacted: object, *
 def _plain(type: JobType, args: object) -> Mapping[str, Any]:
     """Give args as they are stored, after a look whether the handler will take them."""
     try:
-        if not isinstance(args, Mapping):
-            args = type.args.dump_python(
-                args, mode="json", by_alias=True, round_trip=True, warnings=False
-            )
-        plain = _object(args)
-        type.read(plain)
+        plain = _object(args if isinstance(args, Mapping) else _written(type, args))
+        taken = type.read(plain)
     except ValidationError as error:
         raise JobInvalid(f"args of {type.name}: {problems(error)}") from error
     except (PydanticSerializationError, UnicodeDecodeError) as error:
         raise JobInvalid(f"args of {type.name}: {error}") from error
+    if not _is_json(plain):
+        with suppress(ValueError):  # what cannot be written so is refused when it is stored
+            written = _written(type, plain)
+            if type.read(written) == taken:
+                return _object(written)
     return plain
+
+
+def _written(type: JobType, args: object) -> Any:
+    return type.args.dump_python(args, mode="json", by_alias=True, round_trip=True, warnings=False)
+
+
+def _is_json(args: Mapping[str, Any]) -> bool:
+    """Say if args hold only what JSON knows: a TypedDict may hold instants and the like."""
+    try:
+        ENCODER.encode(dict(args))
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _object(args: object) -> Mapping[str, Any]:

@@ -1,0 +1,49 @@
+"""Args come to their handler as its type has them, in whatever form they are given."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from typing_extensions import TypedDict
+
+import quarterjack
+from quarterjack.database import Pool
+from quarterjack.errors import JobInvalid
+from quarterjack_worker import job, new_job
+from quarterjack_worker.testing import drain, perform
+
+
+class Due(TypedDict):
+    at: datetime
+    share: Decimal
+
+
+DUE = Due(at=datetime(2026, 11, 29, tzinfo=UTC), share=Decimal("0.10"))
+noted: list[Due] = []
+
+
+@job("note_due")
+def note_due(args: Due) -> None:
+    """Note when it is due."""
+    noted.append(args)
+
+
+@job("take_anything")
+def take_anything(args: dict[str, Any]) -> None:
+    """Take anything."""
+
+
+async def test_a_typed_dict_holds_what_its_type_says(quarterjack_pool: Pool) -> None:
+    noted.clear()
+
+    await perform(quarterjack_pool, note_due, DUE)
+    await quarterjack.enqueue_many(quarterjack_pool, [new_job(note_due, DUE)])
+    await drain(quarterjack_pool)
+
+    assert noted == [DUE, DUE]
+
+
+async def test_an_instant_that_would_come_as_a_text_is_refused(quarterjack_pool: Pool) -> None:
+    with pytest.raises(JobInvalid, match="datetime is not JSON"):
+        await perform(quarterjack_pool, take_anything, DUE)
