@@ -47,7 +47,7 @@ class Listener:
         self._heard = heard
         self._gap = gap
         self._who = who
-        self._canary = channels.channel(address.schema, f"qj_canary_{uuid4().hex[:16]}")
+        self._canary = channels.channel(address.schema, f"qj_canary_{uuid4().hex[:12]}")
         self._returned = asyncio.Event()
         self._delay = FIRST_DELAY
 

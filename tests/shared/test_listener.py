@@ -3,9 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from quarterjack.database import Database
 from quarterjack.listener import Listener
+from quarterjack.queries import notifications
 from tests.conftest import TestDatabase
 from tests.waiting import until
 
@@ -73,6 +78,25 @@ async def test_a_lost_connection_comes_back_and_tells_of_the_gap(database: TestD
 
         async with asyncio.timeout(5):
             assert await heard.get() == ("qj_schedules", {"id": 1})
+
+
+async def test_it_hears_itself_in_a_schema_with_the_longest_name(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quarterjack.listener.CANARY_EVERY", 0.001)
+    sent: list[str] = []
+    send = notifications.send
+
+    async def counted(db: Database, channel: str, payload: str) -> None:
+        sent.append(channel)
+        await send(db, channel, payload)
+
+    monkeypatch.setattr(notifications, "send", counted)
+    longest = replace(database, address=replace(database.address, schema="s" * 40))
+    async with listening(longest) as (_, _heard, gaps):
+        await until(lambda: _is(len(sent) > 2))
+
+        assert gaps == [1]
 
 
 async def _is(value: object) -> bool:
