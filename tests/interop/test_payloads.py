@@ -119,3 +119,14 @@ async def test_what_steers_has_obans_keys_and_numbers(database: TestDatabase) ->
     stopped = [message for _, each in said if (message := json.loads(each))["action"] == "pkill"]
     assert [message["job_id"] for message in stopped] == [1, 2, 3]
     assert len(said) == 3 + 3 * len(QUEUES)
+
+
+def test_pausing_a_queue_named_as_all_are_is_told_nobody() -> None:
+    wishes = [
+        Wish(queue="*", node=node, change=Change(paused=paused), reason="")
+        for node in (ALL, "n")
+        for paused in (True, False)
+    ]
+
+    assert [signals(wish) for wish in wishes] == [[]] * 4
+    assert len(signals(Wish(queue="*", node=ALL, change=Change(limit=3), reason=""))) == 1

@@ -25,6 +25,7 @@ from quarterjack_admin.render import look_around, page
 LONGEST_NAME = 127
 LONGEST_REASON = 500
 LARGEST = 10_000
+EVERY = "*"
 SILENT_AFTER = timedelta(seconds=5)
 LATE_AFTER = timedelta(minutes=5)
 
@@ -103,11 +104,12 @@ def signals(wish: Wish) -> list[str]:
     """Say it as Oban does, to every language; what Oban has no word for is learned from qj_queues within a second.
 
     There is no `start`: it would start the queue on Elixir nodes that never had it. And no key that is not Oban's: an
-    Elixir node's queue does not survive one in a `scale`, and oban-py refuses a `stop`.
+    Elixir node's queue does not survive one in a `scale`, and oban-py refuses a `stop`. Nor is a queue named EVERY told
+    to pause or resume: every Oban would do so with all its queues.
     """
     change = wish.change
     said: dict[str, str | int | bool] = {}
-    if change.paused is not None:
+    if change.paused is not None and wish.queue != EVERY:
         said = {"action": "pause" if change.paused else "resume"}
     elif change.stopped:
         said = {"action": "stop"}
