@@ -68,7 +68,7 @@ async def test_it_is_kept_told_and_audited(admin: Admin) -> None:
         ("pause", {"reason": " "}, "Say why"),
         ("scale", {"reason": "x", "limit": "0"}, "give 1 to 10000"),
         ("scale", {"reason": "x", "limit": "3.5"}, "give 1 to 10000"),
-        ("pause", {"reason": "x", "node": "w-9"}, "No worker w-9 has this queue"),
+        ("pause", {"reason": "x", "node": "w-9"}, "No worker w-9 has this queue."),
     ],
 )
 async def test_what_cannot_be_is_told(
@@ -100,10 +100,8 @@ async def test_limits_are_kept_shown_and_audited(admin: Admin) -> None:
     assert await limits.read(admin.database.pool, "sums") == Limits(
         global_limit=3, rate_limit=100, rate_period=timedelta(minutes=1), partition_by="tenant"
     )
-    assert page.fields() | {"reason": "", "csrf_token": ""} == LIMITS | {
-        "reason": "",
-        "csrf_token": "",
-    }
+    shown = page.fields()
+    assert {name: shown[name] for name in LIMITS} == LIMITS | {"reason": ""}
     nothing = dict.fromkeys(LIMITS, "") | {"reason": "it has grown"}
     assert (
         "each node runs up to its own limit"
@@ -137,6 +135,46 @@ async def test_limits_that_cannot_be_are_told(
     assert (page.status, said in page.text) == (422, True), page.text
     assert page.fields()["global_limit"] == (LIMITS | {field: text})["global_limit"]
     assert await limits.read(admin.database.pool, "sums") == Limits()
+
+
+async def test_limits_that_another_has_set_meanwhile_are_not_overwritten(admin: Admin) -> None:
+    ana, ben = await admin.signed_in(), await admin.signed_in("ben")
+    first, second = [(await each.get("/queues/sums")).fields() for each in (ana, ben)]
+    wanted = {"global_limit": "3", "reason": "their server is small"}
+    await ana.post("/queues/sums/limits", first | wanted)
+
+    late = {"rate_limit": "9", "rate_period": "1s", "reason": "they asked for it"}
+    told = await ben.post("/queues/sums/limits", second | {"csrf_token": ben.csrf} | late)
+    kept = await limits.read(admin.database.pool, "sums")
+    again = await ben.post("/queues/sums/limits", told.fields())
+
+    assert (told.status, "Someone set other limits" in told.text) == (422, True)
+    assert "At most 3 jobs run at once." in told.text
+    assert told.fields()["rate_limit"] == "9"
+    assert kept == Limits(global_limit=3)
+    assert "Up to 9 start at once" in again.text
+
+
+async def test_what_was_asked_of_a_node_that_is_away_is_shown_and_can_be_ended(
+    admin: Admin,
+) -> None:
+    await admin.database.pool.execute(WORKERS)
+    ana = await admin.signed_in()
+    await ana.post("/queues/sums/pause", {"reason": "disk full", "node": "w-2"})
+    await ana.post("/queues/sums/scale", {"reason": "slow", "node": "w-2", "limit": "2"})
+    assert "is away" not in (await ana.get("/queues/sums")).text
+    await admin.database.pool.execute("DELETE FROM qj_producers WHERE node = 'w-2'")
+
+    page = await ana.get("/queues/sums")
+    resumed = await ana.post("/queues/sums/resume", {"reason": "disk is fine", "node": "w-2"})
+    ended = await ana.post("/queues/sums/resume", {"reason": "all fine"})
+    scaled = await ana.post("/queues/sums/scale", {"reason": "as before", "limit": ""})
+
+    assert "w-2 is away. Asked of it: paused, up to 2;" in page.text
+    assert 'value="w-2"' in page.html
+    assert "Asked of it: resumed, up to 2;" in resumed.text
+    assert "Asked of it: up to 2;" in ended.text
+    assert "is away" not in scaled.text
 
 
 async def test_each_role_steers_as_it_may(admin: Admin) -> None:

@@ -7,10 +7,16 @@ from datetime import timedelta
 from aiohttp import web
 
 from quarterjack import spans
-from quarterjack.queries import access, limits
+from quarterjack.queries import access, limits, runs
 from quarterjack.queries.limits import Limits
 from quarterjack_admin.keys import session_of, writing
-from quarterjack_admin.pages.queues import LONGEST_NAME, LONGEST_REASON, queue_path, show_queue
+from quarterjack_admin.pages.queues import (
+    LONGEST_NAME,
+    LONGEST_REASON,
+    queue_path,
+    show_queue,
+    stamp,
+)
 from quarterjack_admin.permissions import requires
 
 LARGEST = 1_000_000
@@ -21,7 +27,7 @@ FIELDS = ("global_limit", "rate_limit", "rate_period", "rate_burst", "partition_
 
 @requires("queues.scale")
 async def save(request: web.Request) -> web.Response:
-    """Set the limits; empty fields are none. They hold for the next claim."""
+    """Set the limits, if they are those that the form was shown with; empty fields are none."""
     given, queue = await request.post(), request.match_info["name"]
     typed = {name: str(given.get(name, "")).strip().replace("\x00", "") for name in FIELDS}
     try:
@@ -33,7 +39,11 @@ async def save(request: web.Request) -> web.Response:
     except ValueError as error:
         return await show_queue(request, problem=str(error), typed=typed)
     async with writing(request) as db:
+        await runs.take_turn(db, f"limits of {queue}")
         before = await limits.read(db, queue)
+        if str(given.get("seen", stamp(before))) != stamp(before):
+            said = "Someone set other limits meanwhile, which stand below. Nothing was changed."
+            return await show_queue(request, problem=said, typed=typed)
         by, reason = session_of(request).name, typed["reason"][:LONGEST_REASON]
         await limits.limit(db, queue, wanted, by=by, reason=reason)
         await access.record(

@@ -18,6 +18,7 @@ from quarterjack.queries import access, cluster, limits, queues
 from quarterjack.queries.cluster import Producer
 from quarterjack.queries.limits import Limits
 from quarterjack.queries.queues import ALL, OWN_LIMIT, Change, Steered
+from quarterjack_admin.guard import digest
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
@@ -136,8 +137,9 @@ async def _steer(request: web.Request, action: str, change: Change) -> web.Respo
         raise web.HTTPNotFound(reason="Gone", text="There is no such queue.")
     async with writing(request) as db:
         nodes = {each.node for each in await _producers(db, wish.queue)}
+        nodes |= {each.node for each in await queues.steered(db, wish.queue)}
         if wish.node != ALL and wish.node not in nodes:
-            said = f"No worker {wish.node[:60]} has this queue now. Nothing was changed."
+            said = f"No worker {wish.node[:60]} has this queue. Nothing was changed."
             return await show_queue(request, problem=said, wish=wish)
         done = await queues.steer(db, wish.queue, change, node=wish.node, by=by, reason=reason)
         await queues.signal(db, signals(wish))
@@ -177,6 +179,7 @@ async def show_queue(
         producers = await _producers(db, name)
     everyone = next((each for each in steered if each.node == ALL), None)
     by_node = {each.node: each for each in steered}
+    nodes = {each.node for each in producers}
     rows = [
         {
             "producer": each,
@@ -195,14 +198,27 @@ async def show_queue(
         everyone=everyone,
         rows=rows,
         following=sum(1 for row in rows if row["follows"]),
+        absent=[each for each in steered if each.node not in (ALL, *nodes) and words(each)],
+        words=words,
         counted=queues.COUNTED,
         queue_path=queue_path,
         problem=problem,
         typed=typed or limit_texts(limited),
         limited=limited,
+        stamp=stamp(limited),
         reason=wish.reason if wish else "",
         node=wish.node if wish else ALL,
     )
+
+
+def words(steered: Steered) -> str:
+    """Say what was asked of one node; nothing if what was asked of all has ended it."""
+    said = [
+        {True: "paused", False: "resumed", None: ""}[steered.paused],
+        {True: "stopped", False: "started", None: ""}[steered.stopped],
+        f"up to {steered.local_limit}" if steered.local_limit else "",
+    ]
+    return ", ".join(filter(None, said))
 
 
 def limit_texts(limited: Limits) -> dict[str, str]:
@@ -215,6 +231,11 @@ def limit_texts(limited: Limits) -> dict[str, str]:
         "partition_by": limited.partition_by or "",
         "reason": "",
     }
+
+
+def stamp(limited: Limits) -> str:
+    """Give what tells these limits from others, for their form to send back."""
+    return digest("\n".join(limit_texts(limited).values())).hex()[:16]
 
 
 def follows(producer: Producer, everyone: Steered | None, one: Steered | None) -> bool:
