@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -51,6 +51,17 @@ Answer = TypeVar("Answer")
 DECODER = json.JSONDecoder()
 BORROWED: ContextVar[bool] = ContextVar("borrowed", default=False)
 """True where a connection of a pool is given back by who borrowed it."""
+
+
+class OpenPool(asyncpg.Pool):
+    """A pool that is open, for any number of users: none of them closes it by taking it for a connection."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> NoReturn:
+        raise TypeError(
+            "a pool is no connection, and this one is open: write `async with pool.acquire() as connection`"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +166,7 @@ async def _make_pool(address: Address, name: str, size: int, reset: bool) -> Poo
         init=_prepare,
         reset=_reset if reset else _leave,
     )
+    pool.__class__ = OpenPool  # asyncpg makes none but its own
     try:
         check_schema(address, await databases.schema(pool))
     except BaseException:

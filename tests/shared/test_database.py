@@ -94,3 +94,11 @@ async def test_a_server_that_takes_no_writes_is_not_there_yet(database: TestData
 
     connection = await connect(asked, name="tests")
     connection.terminate()
+
+
+async def test_a_pool_that_is_taken_for_a_connection_stays_open(database: TestDatabase) -> None:
+    with pytest.raises(TypeError, match=r"write `async with pool\.acquire\(\) as connection`"):
+        async with database.pool:
+            pass
+
+    assert await database.pool.fetchval("SELECT 1") == 1
