@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypedDict
 
 import quarterjack
@@ -29,6 +30,19 @@ def note_due(args: Due) -> None:
     noted.append(args)
 
 
+class Exact(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    at: datetime
+    name: str
+    copies: int
+
+
+@job("print_exactly")
+def print_exactly(args: Exact) -> None:
+    """Print it."""
+
+
 @job("take_anything")
 def take_anything(args: dict[str, Any]) -> None:
     """Take anything."""
@@ -47,3 +61,18 @@ async def test_a_typed_dict_holds_what_its_type_says(quarterjack_pool: Pool) -> 
 async def test_an_instant_that_would_come_as_a_text_is_refused(quarterjack_pool: Pool) -> None:
     with pytest.raises(JobInvalid, match="datetime is not JSON"):
         await perform(quarterjack_pool, take_anything, DUE)
+
+
+INSTANT = DUE["at"].isoformat()
+
+
+def test_of_a_strict_type_only_what_does_not_fit_is_named() -> None:
+    with pytest.raises(JobInvalid) as refused:
+        new_job(print_exactly, {"at": INSTANT, "name": "a", "copies": "many"})
+
+    assert str(refused.value) == "args of print_exactly: copies: Input should be a valid integer"
+
+
+def test_what_is_no_json_is_named_by_its_field() -> None:
+    with pytest.raises(JobInvalid, match="copies: Input should be a valid integer"):
+        new_job(print_exactly, {"at": INSTANT, "name": "a", "copies": {1}})

@@ -4,7 +4,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from types import UnionType
@@ -77,10 +76,18 @@ class JobType:
         """
         try:
             return self.args.validator.validate_python(args)
-        except ValidationError:
-            with suppress(ValueError, TypeError):
-                return self.args.validator.validate_json(json.dumps(args))
-            raise
+        except ValidationError as error:
+            return self._read_json(args, error)
+
+    def _read_json(self, args: Mapping[str, Any], misfit: ValidationError) -> object:
+        """Take args as JSON alone; of what is no JSON the first look knew more."""
+        try:
+            return self.args.validator.validate_json(json.dumps(args))
+        except ValidationError as error:
+            unread = error.errors()[0]["type"] == "json_invalid"
+            raise misfit if unread else error from None
+        except (ValueError, TypeError):
+            raise misfit from None
 
     def registration(self) -> Registration:
         """Describe it for the catalogue."""
