@@ -75,9 +75,12 @@ async def test_what_cannot_be_is_told(
     admin: Admin, verb: str, fields: dict[str, str], said: str
 ) -> None:
     await admin.database.pool.execute(WORKERS)
-    page = await (await admin.signed_in()).post(f"/queues/sums/{verb}", fields)
+    ana = await admin.signed_in()
+    page = await ana.post(f"/queues/sums/{verb}", fields)
 
     assert (page.status, said in page.text) == (422, True), page.text
+    assert "hx-get" not in page.html
+    assert (await ana.get(f"/queues/sums/{verb}")).path == "/queues/sums"
     assert await queues.steered(admin.database.pool, "sums") == []
 
 

@@ -63,6 +63,12 @@ async def show(request: web.Request) -> web.Response:
     return await show_queue(request)
 
 
+@requires("view")
+async def go_back(request: web.Request) -> web.Response:
+    """Lead to the queue from where its forms are sent, as the address of a refused one is looked up again."""
+    raise web.HTTPSeeOther(queue_path(request.match_info["name"]))
+
+
 @requires("queues.pause")
 async def pause(request: web.Request) -> web.Response:
     """Claim no more jobs; what runs goes on."""
@@ -255,6 +261,7 @@ def follows(producer: Producer, everyone: Steered | None, one: Steered | None) -
 ROUTES = [
     web.get("/queues", show_all),
     web.get("/queues/{name}", show),
+    web.get("/queues/{name}/{form:pause|resume|scale|stop|start|limits}", go_back),
     web.post("/queues/{name}/pause", pause),
     web.post("/queues/{name}/resume", resume),
     web.post("/queues/{name}/scale", scale),
