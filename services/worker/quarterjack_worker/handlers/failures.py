@@ -2,8 +2,11 @@
 
 import re
 import traceback
+from collections.abc import Iterator
+from itertools import islice
 
 LONGEST_ERROR = 20_000
+MOST_NAMED = 3
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -21,11 +24,25 @@ def describe(error: BaseException) -> str:
 
 
 def name(error: BaseException) -> str:
-    """Give "Type: message", of whatever kind the message is."""
+    """Give "Type: message", of whatever kind the message is; for a group with the first of what it holds."""
     try:
-        return f"{type(error).__name__}: {error}"
+        said = f"{type(error).__name__}: {error}"
+        if isinstance(error, BaseExceptionGroup):
+            first = islice(_leaves(error), MOST_NAMED)
+            return "; ".join([said, *(name(leaf).partition("\n")[0] for leaf in first)])
+        return said
     except BaseException:
         return f"{type(error).__name__}: (its message could not be read)"
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    left = [error]
+    while left:
+        each = left.pop()
+        if isinstance(each, BaseExceptionGroup):
+            left += reversed(each.exceptions)
+        else:
+            yield each
 
 
 def storable(text: str, longest: int = LONGEST_ERROR) -> str:
