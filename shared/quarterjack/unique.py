@@ -2,7 +2,7 @@
 
 The promise is kept by one partial unique index on `meta ->> 'qj_unique'`: an insert first releases the
 key from jobs that no longer block (another state, or older than the period), then inserts or conflicts.
-So it holds against any number of concurrent inserts, and no lock outlives a statement.
+So it holds against any number of concurrent inserts, who wait for each other until they commit.
 """
 
 import hashlib

@@ -42,6 +42,19 @@ async def test_a_running_job_shows_how_far_it_is_and_what_it_logged(admin: Admin
     assert "Attempt 2, 1 line" in after.text
 
 
+async def test_a_running_job_shows_that_it_was_asked_to_stop(admin: Admin) -> None:
+    id = await admin.database.pool.fetchval(JOB)
+    visitor = await admin.signed_in("olga", "operator")
+    before = await visitor.get(f"/jobs/{id}")
+
+    after = await visitor.post(f"/jobs/{id}/cancel", {"state": "executing"})
+    await admin.database.pool.execute("UPDATE oban_jobs SET attempted_at = timezone('UTC', now())")
+    later = await visitor.get(f"/jobs/{id}")
+
+    shown = ["asked to stop" in page.text for page in (before, after, later)]
+    assert shown == [False, True, False]
+
+
 async def test_the_journal_of_a_job_that_had_its_id_before_is_not_shown(admin: Admin) -> None:
     id = await admin.database.pool.fetchval(JOB)
     await admin.database.pool.execute(JOURNALS)

@@ -97,6 +97,9 @@ def _steps(job: Job) -> list[dict[str, object]]:
         steps.append({"state": "due", "at": job.scheduled_at})
     if job.attempted_at is not None:
         steps.append({"state": "started", "at": job.attempted_at})
+        asked_at = _instant(job.meta.get("cancel_attempted_at"))
+        if job.state == JobState.EXECUTING and asked_at and asked_at > job.attempted_at:
+            steps.append({"state": "asked to stop", "at": asked_at})
     if end := ended_at(job):
         steps.append({"state": job.state.value, "at": end})
     return steps
