@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 import quarterjack
 from quarterjack.database import Pool
 from quarterjack.errors import JobInvalid
-from quarterjack_worker import job, new_job
+from quarterjack_worker import JobTypeInvalid, job, new_job
 from quarterjack_worker.testing import drain, perform
 
 
@@ -76,3 +76,13 @@ def test_of_a_strict_type_only_what_does_not_fit_is_named() -> None:
 def test_what_is_no_json_is_named_by_its_field() -> None:
     with pytest.raises(JobInvalid, match="copies: Input should be a valid integer"):
         new_job(print_exactly, {"at": INSTANT, "name": "a", "copies": {1}})
+
+
+def test_a_type_that_only_type_checkers_know_is_told() -> None:
+    def send(args: Any) -> None:
+        """Send it."""
+
+    send.__annotations__["args"] = "Unknown"
+
+    with pytest.raises(JobTypeInvalid, match="'Unknown' is not defined; define or import it"):
+        job("send_unknown")(send)

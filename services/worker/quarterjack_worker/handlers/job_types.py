@@ -112,16 +112,8 @@ def taken_by(where: str, handler: Callable[..., Any]) -> tuple[slice, TypeAdapte
 
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
         raise JobTypeInvalid(f"{where}: it yields, so calling it would run nothing; return instead")
-    first: Any = dict[str, Any]
-    second: Any = Context
-    try:
-        parameters = list(inspect.signature(handler).parameters.values())
-        if parameters:
-            hints = get_type_hints(handler, include_extras=True)
-            first = hints.get(parameters[0].name, first)
-            second = hints.get(parameters[-1].name, second)
-    except (NameError, TypeError, ValueError) as error:
-        raise JobTypeInvalid(f"{where}: its args cannot be described: {error}") from error
+    parameters, hints = _signature(where, handler)
+    first: Any = hints.get(parameters[0].name, dict[str, Any]) if parameters else dict[str, Any]
     if parameters and parameters[0].name in ("self", "cls"):
         raise JobTypeInvalid(
             f"{where}: it is a method, and a job has no object to call it on: write a function"
@@ -136,11 +128,27 @@ def taken_by(where: str, handler: Callable[..., Any]) -> tuple[slice, TypeAdapte
         )
     if alone:
         return slice(1, 2), _args_type(where, dict)
-    if len(parameters) == 2 and not _allows(second, Context):
+    if len(parameters) == 2 and not _allows(hints.get(parameters[1].name, Context), Context):
         raise JobTypeInvalid(
             f"{where}: what it takes as {parameters[1].name} is its Context: put all else into its args"
         )
     return slice(len(parameters)), _args_type(where, first)
+
+
+def _signature(
+    where: str, handler: Callable[..., Any]
+) -> tuple[list[inspect.Parameter], dict[str, Any]]:
+    """Give the parameters and their annotations."""
+    try:
+        parameters = list(inspect.signature(handler).parameters.values())
+        return parameters, get_type_hints(handler, include_extras=True) if parameters else {}
+    except NameError as error:
+        raise JobTypeInvalid(
+            f"{where}: its annotations cannot be read: {error}; define or import it at the top of the "
+            "module, not under TYPE_CHECKING"
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise JobTypeInvalid(f"{where}: its args cannot be described: {error}") from error
 
 
 def _allows(annotation: Any, wanted: type) -> bool:
