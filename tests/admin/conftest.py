@@ -12,7 +12,7 @@ import aiohttp
 import aiohttp_jinja2
 import jinja2
 import pytest
-from aiohttp.test_utils import TestServer
+from aiohttp import web
 from argon2.profiles import CHEAPEST
 
 from quarterjack.queries import access
@@ -169,8 +169,10 @@ async def serve(database: TestDatabase, stack: AsyncExitStack, *, secure: bool =
         origins=frozenset([origin]),
         secure=secure,
     )
-    server = TestServer(make_app(config), host="127.0.0.1", port=port)
-    await stack.enter_async_context(server)
+    runner = web.AppRunner(make_app(config), access_log=None)  # a TestServer cancels who is gone
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, config.host, config.port).start()
     return Admin(origin, database, stack)
 
 

@@ -1,5 +1,6 @@
 """A database that goes away: the pages say so, lose nothing, and recover by themselves."""
 
+import asyncio
 import logging
 from contextlib import AsyncExitStack
 from typing import Any
@@ -8,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from quarterjack_admin.events import PER_SESSION
 from tests.admin.conftest import Admin, serve
 from tests.conftest import TestDatabase
 from tests.waiting import until
@@ -68,3 +70,33 @@ async def test_a_page_that_is_gone_before_its_stream_begins_is_no_error(
         await ana.get("/events")
 
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_pages_that_are_gone_take_no_place_from_those_that_come(admin: Admin) -> None:
+    ana = await admin.signed_in()
+    for _ in range(PER_SESSION):
+        async with ana.session.get(f"{admin.origin}/events") as gone:
+            await gone.content.readany()
+            gone.close()
+
+    async with AsyncExitStack() as open_pages:
+        statuses = []
+        for _ in range(PER_SESSION + 1):
+            stream = ana.session.get(f"{admin.origin}/events")
+            statuses.append((await open_pages.enter_async_context(stream)).status)
+
+    assert statuses == [200] * PER_SESSION + [429]
+
+
+async def test_an_open_page_keeps_no_admin_from_ending(database: TestDatabase) -> None:
+    async with AsyncExitStack() as stack:
+        async with AsyncExitStack() as running:
+            admin = await serve(database, running)
+            ana = await Admin(admin.origin, database, stack).signed_in()
+            stream = ana.session.get(f"{admin.origin}/events")
+            page = await stack.enter_async_context(stream)
+            await page.content.readany()
+            async with asyncio.timeout(10):
+                await running.aclose()
+
+        assert await page.content.read() == b""

@@ -85,6 +85,7 @@ def make_app(config: Config) -> web.Application:
         app.router.add_routes(module.ROUTES)
     check_routes(app)
     app.on_response_prepare.append(answers.add_headers)
+    app.on_shutdown.append(app[HUB].close)
     app.cleanup_ctx.append(_database)
     return app
 

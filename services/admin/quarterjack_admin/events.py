@@ -6,10 +6,9 @@ make it quick, and a look at the server's statistics once a second finds what no
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from quarterjack import channels
 from quarterjack.database import LOST, Address, Pool
@@ -22,31 +21,40 @@ LOOK_EVERY = 1.0
 PER_SESSION = 8
 IN_ALL = 200
 
+Alive: TypeAlias = Callable[[], bool]
+
 
 class Hub:
     """Counts changes, and wakes the streams that wait for the next one."""
 
     def __init__(self) -> None:
         self.version = 0
+        self.closing = False
         self._changed = asyncio.Event()
-        self._streams: Counter[bytes] = Counter()
+        self._streams: dict[bytes, list[Alive]] = {}
 
     @contextmanager
-    def stream(self, session: bytes) -> Iterator[bool]:
-        """Hold a place; False when this session, or everyone together, has too many open."""
-        allowed = self._streams[session] < PER_SESSION and self._streams.total() < IN_ALL
-        self._streams[session] += 1
+    def stream(self, session: bytes, alive: Alive) -> Iterator[bool]:
+        """Hold a place; False when this session, or everyone together, has too many open.
+
+        That a page is gone shows at the next write, so only those count that are `alive`: who goes from page to page
+        leaves many within a heartbeat.
+        """
+        mine = self._streams.setdefault(session, [])
+        allowed = _open(mine) < PER_SESSION and sum(map(_open, self._streams.values())) < IN_ALL
+        mine.append(alive)
         try:
             yield allowed
         finally:
-            self._streams[session] -= 1
-            self._streams += Counter()
+            mine.remove(alive)
+            if not mine:
+                del self._streams[session]
 
     async def next_after(self, seen: int, *, within: float) -> int:
-        """Wait for a version later than `seen`, for at most so many seconds; give the version by then."""
+        """Give the version once it is later than `seen`, after so many seconds, or when all is closing."""
         try:
             async with asyncio.timeout(within):
-                while self.version == seen:
+                while self.version == seen and not self.closing:
                     await self._changed.wait()
         except TimeoutError:
             return self.version
@@ -57,6 +65,11 @@ class Hub:
         self.version += 1
         self._changed.set()
         self._changed = asyncio.Event()
+
+    async def close(self, _: object) -> None:
+        """Have every stream end, so that the process can: its server waits for them."""
+        self.closing = True
+        self.ring()
 
     async def run(self, address: Address, pool: Pool, who: str) -> None:
         """Listen and look until cancelled."""
@@ -84,3 +97,7 @@ class Hub:
             if found != seen:
                 seen = found
                 self.ring()
+
+
+def _open(streams: Sequence[Alive]) -> int:
+    return sum(alive() for alive in streams)

@@ -17,9 +17,9 @@ HEARTBEAT = 10.0
 
 @requires("view")
 async def stream(request: web.Request) -> web.StreamResponse:
-    """Send `changed` events until the page or its session is gone."""
+    """Send `changed` events until the page, its session or this process is gone."""
     hub, session = request.app[HUB], session_of(request)
-    with hub.stream(session.token_hash) as allowed:
+    with hub.stream(session.token_hash, lambda: request.transport is not None) as allowed:
         if not allowed:
             raise web.HTTPTooManyRequests(headers={"Retry-After": "10"})
         response = web.StreamResponse(
@@ -37,6 +37,8 @@ async def _send(request: web.Request, response: web.StreamResponse, token_hash: 
     await response.write(b": hello\n\n")
     while await access.find_session(pool, token_hash, idle=IDLE) is not None:
         version = await hub.next_after(seen, within=HEARTBEAT)
+        if hub.closing:
+            return
         if version == seen:
             await response.write(b": still here\n\n")
             continue
