@@ -6,8 +6,7 @@ a fate of its own.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -213,9 +212,11 @@ class Node:
             raise ConnectionRefusedError("the database is away")
         return Session(self)
 
-    @asynccontextmanager
-    async def acquire(self, *, timeout: float) -> AsyncIterator[Session]:
-        yield await self.connect()
+    async def acquire(self, *, timeout: float) -> Session:
+        return await self.connect()
+
+    async def release(self, session: Session) -> None:
+        """A session that nobody uses does nothing."""
 
 
 class Cluster:
