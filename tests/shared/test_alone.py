@@ -9,9 +9,10 @@ import asyncpg
 import pytest
 
 import quarterjack
-from quarterjack import Job, NewJob, Unique
+from quarterjack import NewJob, Unique
 from quarterjack.database import Connection
 from quarterjack.inserting import MANY
+from quarterjack.model import Enqueued
 from tests.conftest import TestDatabase
 from tests.waiting import until
 
@@ -95,7 +96,7 @@ async def test_while_it_waits_for_a_standby_others_may_notify(
             waits: bool = await administering.fetchval(WAITS)
             return waits
 
-        enqueueing: list[asyncio.Task[Job]] = []
+        enqueueing: list[asyncio.Task[Enqueued]] = []
         await standby("nobody")
         await until(one_waits)
         async with asyncio.timeout(5):
