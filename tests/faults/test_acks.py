@@ -171,7 +171,7 @@ async def test_f10_completions_that_a_failover_lost_are_written_again(
             await two.fail_over()
         async with all.load():
             await until(partial(all.field.ask, COMPLETED, held), within=20.0)
-        assert await said(worker, "is written again")
+        await until(partial(said, worker, "is written again"))
         executions = await all.verify(again=True)
         rows = await made.pool.fetch(OUTCOMES, held)
         assert [tuple(row) for row in rows] == [("completed", 1, 0)]

@@ -99,8 +99,10 @@ async def test_f35_a_worker_whose_interpreter_is_held_keeps_its_jobs(
             ids = await all.enqueue("wait", 3, seconds=12)
             ids += await all.enqueue("hold_interpreter", seconds=10)
             await all.finished(within=60)
-        assert await said(worker, "a job holds the interpreter of the worker process of worker-1")
-        assert await said(worker, "the worker process of worker-1 goes on after")
+        await until(
+            partial(said, worker, "a job holds the interpreter of the worker process of worker-1")
+        )
+        await until(partial(said, worker, "the worker process of worker-1 goes on after"))
         await all.verify()
         rows = await database.pool.fetch(ATTEMPTS, ids)
         assert [tuple(row) for row in rows] == [(1, 4)]
