@@ -87,7 +87,7 @@ async def test_a_batch_looks_at_a_few_rows_for_each_of_its_own(
         explaining: Any = Explaining(db)
 
         await claims.claim(explaining, wants=[want], node="n", nonce="1")
-        held = await claims.held_by(db, producers=[want.producer])
+        held = list(await claims.held_by(db, producers=[want.producer]))
         await claims.held_by(explaining, producers=[want.producer])
         completed, acked, released = held[:200], held[200:400], held[400:]
         outcomes = [Ack(claim=claim, state="retryable", error="e", delay=60.0) for claim in acked]

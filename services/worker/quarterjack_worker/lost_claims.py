@@ -7,7 +7,7 @@ was lost.
 
 import asyncio
 import logging
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Set
 from functools import partial
 
 from quarterjack.asking import ask
@@ -76,19 +76,16 @@ class LostClaims:
             lost = [claim for claim in self._unknown(held) if not self._acker.takes_back(claim)]
             if lost and (gone := await give_back(self._pool, lost)):
                 log.warning("gave %d jobs back whose claim went unanswered", gone)
-        for claim in before.difference(held).union(await self._to_stop() if before else ()):
-            self._attempts.stop_taken(claim)
+        for claim in before:
+            if held.get(claim, True):  # it is gone, or cancelled
+                self._attempts.stop_taken(claim)
         return gone == len(lost)
 
-    async def _held(self) -> list[Claim]:
+    async def _held(self) -> dict[Claim, bool]:
         producers = [queue.producer for queue in self._queues]
         return await ask(self._pool, partial(claims.held_by, producers=producers), ANSWER_WITHIN)
 
-    async def _to_stop(self) -> list[Claim]:
-        producers = [queue.producer for queue in self._queues]
-        return await ask(self._pool, partial(claims.to_stop, producers=producers), ANSWER_WITHIN)
-
-    def _unknown(self, held: Sequence[Claim]) -> list[Claim]:
+    def _unknown(self, held: Iterable[Claim]) -> list[Claim]:
         return [
             claim
             for claim in held

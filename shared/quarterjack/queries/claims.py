@@ -139,32 +139,19 @@ def claimed(rows: Sequence[Any], wants: Sequence[Want], node: str, nonce: str) -
     return jobs
 
 
-async def held_by(db: Database, *, producers: Sequence[UUID]) -> list[Claim]:
-    """Give every claim that the database holds for these producers."""
+async def held_by(db: Database, *, producers: Sequence[UUID]) -> dict[Claim, bool]:
+    """Give every claim that the database holds for these producers: True if its job was cancelled since it began."""
     records = await db.fetch(
         """
-        SELECT id, attempted_by[3] AS nonce
+        SELECT
+          id, attempted_by[3] AS nonce,
+          coalesce(meta ->> 'cancel_attempted_at' > to_char(attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US'), false)
         FROM oban_jobs
         WHERE state = 'executing' AND attempted_by[2] = ANY ($1::text[]) AND attempted_by[3] IS NOT NULL
         """,
         [str(producer) for producer in producers],
     )
-    return [Claim(*record) for record in records]
-
-
-async def to_stop(db: Database, *, producers: Sequence[UUID]) -> list[Claim]:
-    """Give the claims of these producers whose jobs somebody has cancelled since they began."""
-    records = await db.fetch(
-        """
-        SELECT id, attempted_by[3] AS nonce
-        FROM oban_jobs
-        WHERE
-          state = 'executing' AND attempted_by[2] = ANY ($1::text[]) AND attempted_by[3] IS NOT NULL
-          AND meta ->> 'cancel_attempted_at' > to_char(attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US')
-        """,
-        [str(producer) for producer in producers],
-    )
-    return [Claim(*record) for record in records]
+    return {Claim(id, nonce): cancelled for id, nonce, cancelled in records}
 
 
 async def release(db: Database, *, claims: Sequence[Claim]) -> list[str]:
@@ -175,9 +162,7 @@ async def release(db: Database, *, claims: Sequence[Claim]) -> list[str]:
     records = await db.fetch(
         """
         WITH mine AS MATERIALIZED (
-          SELECT
-            j.id,
-            j.meta ->> 'cancel_attempted_at' > to_char(j.attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US') AS unwanted
+          SELECT j.id
           FROM unnest((SELECT $1::bigint[]), (SELECT $2::text[])) AS c (id, nonce)
           JOIN oban_jobs AS j ON j.id = c.id
           WHERE j.state::text = 'executing' AND j.attempted_by[3] = c.nonce
@@ -185,12 +170,14 @@ async def release(db: Database, *, claims: Sequence[Claim]) -> list[str]:
         )
         UPDATE oban_jobs AS j
         SET
-          state = (
-            CASE WHEN j.id IN (SELECT id FROM mine WHERE unwanted) THEN 'cancelled' ELSE 'available' END
-          )::oban_job_state,
-          cancelled_at = CASE
-            WHEN j.id IN (SELECT id FROM mine WHERE unwanted) THEN timezone('UTC', clock_timestamp())
-          END,
+          (state, cancelled_at) = (
+            SELECT
+              (CASE WHEN cancelled THEN 'cancelled' ELSE 'available' END)::oban_job_state,
+              CASE WHEN cancelled THEN timezone('UTC', clock_timestamp()) END
+            FROM (
+              SELECT j.meta ->> 'cancel_attempted_at' > to_char(j.attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US')
+            ) AS seen (cancelled)
+          ),
           attempt = j.attempt - 1
         WHERE j.id = ANY (ARRAY(SELECT id FROM mine))
         RETURNING j.queue

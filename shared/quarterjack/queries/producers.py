@@ -216,28 +216,28 @@ async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Resc
           DELETE FROM oban_producers WHERE uuid = ANY ($1::uuid[])
         ),
         orphan AS MATERIALIZED (
-          SELECT
-            id, meta ->> 'cancel_attempted_at' > to_char(attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US') AS unwanted
+          SELECT id
           FROM oban_jobs
           WHERE state = 'executing' AND attempted_by[2] = ANY (ARRAY(SELECT unnest($1::uuid[])::text))
           FOR UPDATE SKIP LOCKED
         )
         UPDATE oban_jobs AS j
         SET
-          state = (
-            CASE
-              WHEN j.id IN (SELECT id FROM orphan WHERE unwanted) THEN 'cancelled'
-              WHEN j.attempt >= j.max_attempts THEN 'discarded'
-              ELSE 'available'
-            END
-          )::oban_job_state,
-          cancelled_at = CASE
-            WHEN j.id IN (SELECT id FROM orphan WHERE unwanted) THEN timezone('UTC', clock_timestamp())
-          END,
-          discarded_at = CASE
-            WHEN j.id IN (SELECT id FROM orphan WHERE unwanted) THEN NULL
-            WHEN j.attempt >= j.max_attempts THEN timezone('UTC', clock_timestamp())
-          END,
+          (state, cancelled_at, discarded_at) = (
+            SELECT
+              ends_in::oban_job_state,
+              CASE WHEN ends_in = 'cancelled' THEN timezone('UTC', clock_timestamp()) END,
+              CASE WHEN ends_in = 'discarded' THEN timezone('UTC', clock_timestamp()) END
+            FROM (
+              SELECT
+                CASE
+                  WHEN j.meta ->> 'cancel_attempted_at' > to_char(j.attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US')
+                  THEN 'cancelled'
+                  WHEN j.attempt >= j.max_attempts THEN 'discarded'
+                  ELSE 'available'
+                END
+            ) AS seen (ends_in)
+          ),
           errors = qj_with_error(j.errors, jsonb_build_object(
             'attempt', j.attempt,
             'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),

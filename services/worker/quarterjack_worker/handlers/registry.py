@@ -182,7 +182,7 @@ def _plain(type: JobType, args: object) -> Mapping[str, Any]:
         raise JobInvalid(f"args of {type.name}: {problems(error)}") from error
     except (PydanticSerializationError, UnicodeDecodeError) as error:
         raise JobInvalid(f"args of {type.name}: {error}") from error
-    if not _is_json(plain):
+    if plain is args and not _is_json(plain):
         with suppress(ValueError):  # what cannot be written so is refused when it is stored
             written = _written(type, plain)
             if type.read(written) == taken:
