@@ -1,11 +1,12 @@
 """How every service connects: one schema, UTC, JSON as Python values."""
 
 import json
+import logging
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +15,13 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 from asyncpg.pool import PoolConnectionProxy
-from tenacity import retry, retry_if_exception_type, stop_after_delay
+from tenacity import RetryCallState, retry, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
 from quarterjack.errors import SettingInvalid
 from quarterjack.queries import databases
+
+log = logging.getLogger(__name__)
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
@@ -105,13 +108,14 @@ async def connect(
 ) -> "asyncpg.Connection[asyncpg.Record]":
     """Open one direct connection that notices a dead peer within seconds."""
     try:
-        connection = await asyncpg.connect(
-            address.direct_url,
-            timeout=timeout,
-            server_settings=_settings(address, name),
-            target_session_attrs=_wanted(address.direct_url),
-            connection_class=asyncpg.Connection,
-        )
+        with _readable():
+            connection = await asyncpg.connect(
+                address.direct_url,
+                timeout=timeout,
+                server_settings=_settings(address, name),
+                target_session_attrs=_wanted(address.direct_url),
+                connection_class=asyncpg.Connection,
+            )
     except TimeoutError as error:
         raise TimeoutError(f"no connection to the database within {timeout:g} s") from error
     try:
@@ -141,10 +145,16 @@ async def open_pool(
 async def patiently(begin: Callable[[], Awaitable[Answer]], patience: float) -> Answer:
     """Begin, and again for `patience` seconds while the server is away; it may go in the middle."""
 
+    def say(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome:
+            error = state.outcome.exception()
+            log.warning("no database yet: %s; trying for %g s", error, patience)
+
     @retry(
         retry=retry_if_exception_type(UNREACHABLE),
         stop=stop_after_delay(patience),
         wait=wait_random_exponential(multiplier=0.1, max=2),
+        before_sleep=say,
         reraise=True,
     )
     async def once() -> Answer:
@@ -154,18 +164,20 @@ async def patiently(begin: Callable[[], Awaitable[Answer]], patience: float) -> 
 
 
 async def _make_pool(address: Address, name: str, size: int, reset: bool) -> Pool:
-    pool = await asyncpg.create_pool(
-        address.url,
-        min_size=1,
-        max_size=size,
-        timeout=5.0,
-        max_inactive_connection_lifetime=60.0,
-        statement_cache_size=_cache_size(),
-        server_settings=_settings(address, name),
-        target_session_attrs=_wanted(address.url),
-        init=_prepare,
-        reset=_reset if reset else _leave,
-    )
+    cache_size = _cache_size()
+    with _readable():
+        pool = await asyncpg.create_pool(
+            address.url,
+            min_size=1,
+            max_size=size,
+            timeout=5.0,
+            max_inactive_connection_lifetime=60.0,
+            statement_cache_size=cache_size,
+            server_settings=_settings(address, name),
+            target_session_attrs=_wanted(address.url),
+            init=_prepare,
+            reset=_reset if reset else _leave,
+        )
     pool.__class__ = OpenPool  # asyncpg makes none but its own
     try:
         check_schema(address, await databases.schema(pool))
@@ -173,6 +185,22 @@ async def _make_pool(address: Address, name: str, size: int, reset: bool) -> Poo
         pool.terminate()
         raise
     return pool
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Say what is wrong with an address without showing it: it may hold a password."""
+    try:
+        yield
+    except OSError:  # a certificate that is refused is a ValueError too
+        raise
+    except asyncpg.ClientConfigurationError as error:
+        raise SettingInvalid(f"the address of the database cannot be used: {error}") from None
+    except (ValueError, OverflowError):
+        raise SettingInvalid(
+            "the address of the database cannot be read: give postgresql://user:password@host:5432/name, and write "
+            "/ ? # @ : % within the password as %2F %3F %23 %40 %3A %25"
+        ) from None
 
 
 @asynccontextmanager
@@ -223,7 +251,12 @@ def _wanted(url: str) -> SessionAttribute | None:
 
 def _cache_size() -> int:
     """0 switches prepared statements off, as a transaction pooler before PgBouncer 1.21 needs."""
-    return int(os.environ.get("QUARTERJACK_STATEMENT_CACHE", "100"))
+    size = os.environ.get("QUARTERJACK_STATEMENT_CACHE", "100")
+    if not size.isdecimal():
+        raise SettingInvalid(
+            f"QUARTERJACK_STATEMENT_CACHE is {size!r}: give a number of statements"
+        )
+    return int(size)
 
 
 def read_json(text: str) -> Any:

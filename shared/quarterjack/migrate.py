@@ -17,14 +17,14 @@ from pathlib import Path
 import asyncpg
 
 from quarterjack.database import (
-    UNREACHABLE,
     Address,
     Database,
     check_schema,
     connect,
     from_environment,
 )
-from quarterjack.errors import QuarterjackError, SchemaOutdated, SchemaUnknown
+from quarterjack.errors import SchemaOutdated, SchemaUnknown
+from quarterjack.process import MENDABLE, in_words
 from quarterjack.queries import databases, migrations
 
 log = logging.getLogger(__name__)
@@ -158,10 +158,10 @@ def main() -> None:
             f"quarterjack-migrate: a table was in use for longer than {LONGEST_WAIT} s; nothing of this file was "
             "applied. End the long transactions on it, or try again"
         )
-    except (QuarterjackError, asyncpg.PostgresError) as error:
+    except MENDABLE as error:
+        sys.exit(f"quarterjack-migrate: {in_words(error)}")
+    except asyncpg.PostgresError as error:
         sys.exit(f"quarterjack-migrate: {error}")
-    except UNREACHABLE as error:
-        sys.exit(f"quarterjack-migrate: cannot reach the database: {error}")
 
 
 async def _main(options: argparse.Namespace) -> None:

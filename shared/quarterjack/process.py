@@ -16,6 +16,15 @@ from quarterjack.database import UNREACHABLE
 from quarterjack.errors import QuarterjackError, SettingInvalid
 
 LINE = "%(asctime)s %(levelname)-7s %(message)s"
+ON, OFF = ("on", "1", "true", "yes"), ("", "off", "0", "false", "no")
+MENDABLE = (
+    QuarterjackError,
+    *UNREACHABLE,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+"""What keeps a program from starting until a person has done something."""
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -79,6 +88,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def switched_on(name: str) -> bool:
+    """Say if the variable NAME is on; it is off if it is not set. SettingInvalid if it is neither."""
+    value = os.environ.get(name, "")
+    if value.lower() not in (*ON, *OFF):
+        raise SettingInvalid(f"{name} is {value!r:.60}: choose on or off")
+    return value.lower() in ON
+
+
 def stop_event() -> asyncio.Event:
     """Give an event that SIGTERM and SIGINT set."""
     stopping = asyncio.Event()
@@ -92,7 +109,18 @@ def run(program: str, service: Coroutine[None, None, int]) -> None:
     """Run to the end and exit; what a person can mend is said in one line."""
     try:
         sys.exit(asyncio.run(service))
-    except QuarterjackError as error:
-        sys.exit(f"{program}: {error}")
-    except (*UNREACHABLE, asyncpg.InvalidAuthorizationSpecificationError) as error:
-        sys.exit(f"{program}: cannot reach the database: {error}")
+    except MENDABLE as error:
+        sys.exit(f"{program}: {in_words(error)}")
+
+
+def in_words(error: BaseException) -> str:
+    """Say in one line what is to be mended."""
+    match error:
+        case QuarterjackError():
+            return str(error)
+        case asyncpg.InsufficientPrivilegeError():
+            return (
+                f"{error}: the role must own the qj_ tables, and read and write oban_jobs; "
+                "quarterjack-migrate needs CREATE on the schema"
+            )
+    return f"cannot reach the database: {error}"

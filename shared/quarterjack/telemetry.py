@@ -6,7 +6,6 @@ travels in the job's meta. Spans are a by-product: they are dropped rather than 
 
 import asyncio
 import logging
-import os
 import re
 import secrets
 import time
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 
 from quarterjack.clock import until_next
 from quarterjack.database import LOST, Pool
+from quarterjack.process import switched_on
 from quarterjack.queries import traces
 from quarterjack.queries.traces import Span
 
@@ -31,7 +31,7 @@ class Telemetry:
     """Collects spans of one service; `run` writes them."""
 
     def __init__(self, service: str, instance: str) -> None:
-        self.on = os.environ.get("QUARTERJACK_TELEMETRY", "off").lower() in ("on", "1", "true")
+        self.on = switched_on("QUARTERJACK_TELEMETRY")
         self.service = service
         self.instance = instance
         self.dropped = 0

@@ -6,15 +6,15 @@ import secrets
 import sys
 from datetime import timedelta
 
-import asyncpg
 from aiohttp import web
 
 from quarterjack import migrate
-from quarterjack.database import UNREACHABLE, connect, from_environment
-from quarterjack.errors import QuarterjackError
-from quarterjack.process import node_name, set_up_logging
+from quarterjack.database import connect, from_environment
+from quarterjack.errors import SettingInvalid
+from quarterjack.process import MENDABLE, in_words, node_name, set_up_logging
 from quarterjack.queries import access
 from quarterjack_admin import config, guard
+from quarterjack_admin.keys import POOL
 
 LINK_LASTS = timedelta(minutes=15)
 
@@ -24,10 +24,8 @@ def main() -> None:
     options = _parser().parse_args()
     try:
         options.run(options)
-    except QuarterjackError as error:
-        sys.exit(f"quarterjack-admin: {error}")
-    except (*UNREACHABLE, asyncpg.InvalidAuthorizationSpecificationError) as error:
-        sys.exit(f"quarterjack-admin: cannot reach the database: {error}")
+    except MENDABLE as error:
+        sys.exit(f"quarterjack-admin: {in_words(error)}")
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -35,12 +33,21 @@ def _serve(options: argparse.Namespace) -> None:
 
     set_up_logging()
     chosen = config.read(node=node_name(), host=options.host, port=options.port)
-    web.run_app(make_app(chosen), host=chosen.host, port=chosen.port, access_log=None, print=None)
+    app = make_app(chosen)
+    try:
+        web.run_app(app, host=chosen.host, port=chosen.port, access_log=None, print=None)
+    except OSError as error:
+        if POOL not in app:
+            raise
+        why = f"cannot listen on {chosen.host} port {chosen.port}: {error.strerror}"
+        raise SettingInvalid(why) from error
 
 
 def _sign_in_link(options: argparse.Namespace) -> None:
+    base_url = options.base_url.rstrip("/")
+    config.check_url("--base-url", base_url)
     token = asyncio.run(_make_link())
-    print(f"{options.base_url.rstrip('/')}/link/{token}")
+    print(f"{base_url}/link/{token}")
 
 
 async def _make_link() -> str:
@@ -62,13 +69,19 @@ def _parser() -> argparse.ArgumentParser:
         "QUARTERJACK_PUBLIC_URL, QUARTERJACK_ALLOW_PLAIN_HTTP, QUARTERJACK_TELEMETRY, QUARTERJACK_LOG",
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen, default 127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080, help="default 8080")
+    parser.add_argument("--port", type=_port, default=8080, help="default 8080")
     parser.set_defaults(run=_serve)
     verbs = parser.add_subparsers()
     link = verbs.add_parser("sign-in-link", help="print a link that signs an admin in, once")
     link.add_argument("--base-url", required=True, metavar="URL", help="the page's address")
     link.set_defaults(run=_sign_in_link)
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65_536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 65535")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from quarterjack.database import Address, from_environment
 from quarterjack.errors import SettingInvalid
+from quarterjack.process import switched_on
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-YES = ("1", "on", "true", "yes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +33,8 @@ def read(*, node: str, host: str, port: int) -> Config:
     """Read the environment; SettingInvalid if it would serve passwords to a network in clear text."""
     database = from_environment()
     public_url = os.environ.get("QUARTERJACK_PUBLIC_URL", "").strip().rstrip("/")
-    plain = os.environ.get("QUARTERJACK_ALLOW_PLAIN_HTTP", "").lower() in YES
-    secure = _check_url(public_url) == "https" if public_url else False
+    plain = switched_on("QUARTERJACK_ALLOW_PLAIN_HTTP")
+    secure = check_url("QUARTERJACK_PUBLIC_URL", public_url) == "https" if public_url else False
     if not secure and not _is_loopback(host) and not plain:
         raise SettingInvalid(
             f"--host {host} would serve passwords over plain http: set QUARTERJACK_PUBLIC_URL to the https "
@@ -56,11 +56,12 @@ def read(*, node: str, host: str, port: int) -> Config:
     )
 
 
-def _check_url(url: str) -> str:
+def check_url(what: str, url: str) -> str:
+    """Give the scheme of what browsers use; SettingInvalid if it is no such address."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
         raise SettingInvalid(
-            f"QUARTERJACK_PUBLIC_URL is {url[:80]!r}: give scheme and host only, such as https://jobs.example.org"
+            f"{what} is {url[:80]!r}: give scheme and host only, such as https://jobs.example.org"
         )
     return parts.scheme
 

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from quarterjack.errors import SettingInvalid
-from quarterjack.process import node_name, set_up_logging
+from quarterjack.process import MENDABLE, in_words, node_name, set_up_logging
 from quarterjack_worker import deaths, settings, supervisor
 
 try:
@@ -42,8 +42,6 @@ def main() -> None:
 
 def _work(chosen: settings.Settings, life: UUID, turns: int, marks: int | None) -> None:
     """Work, and end at once: a thread that does not heed its cancellation must not keep the process."""
-    from quarterjack.database import UNREACHABLE
-    from quarterjack.errors import QuarterjackError
     from quarterjack_worker.service import serve
 
     deaths.let_copies_end()
@@ -51,11 +49,8 @@ def _work(chosen: settings.Settings, life: UUID, turns: int, marks: int | None) 
     gc.set_threshold(*GARBAGE)
     try:
         code = _run(serve(chosen, life, turns, marks))
-    except QuarterjackError as error:
-        print(f"quarterjack-worker: {error}", file=sys.stderr)
-        code = 1
-    except UNREACHABLE as error:
-        print(f"quarterjack-worker: cannot reach the database: {error}", file=sys.stderr)
+    except MENDABLE as error:
+        print(f"quarterjack-worker: {in_words(error)}", file=sys.stderr)
         code = 1
     except BaseException:
         traceback.print_exc()

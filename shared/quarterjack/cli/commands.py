@@ -24,6 +24,7 @@ from quarterjack.cli.importers import NEED_WORKER, READERS, Options
 from quarterjack.cli.problems import FileInvalid
 from quarterjack.database import UNREACHABLE, Connection, connect, from_environment
 from quarterjack.errors import QuarterjackError
+from quarterjack.process import MENDABLE, in_words
 from quarterjack.queries import declared, managed
 
 DONE, FAILED, LOOK = 0, 1, 2
@@ -51,10 +52,10 @@ def run(arguments: Sequence[str]) -> int:
         return FAILED
     except KeyboardInterrupt:
         return _fail("quarterjack: interrupted; a transaction that had not ended is undone", 130)
-    except (QuarterjackError, asyncpg.PostgresError) as error:
+    except MENDABLE as error:
+        return _fail(f"quarterjack: {in_words(error)}")
+    except asyncpg.PostgresError as error:
         return _fail(f"quarterjack: {error}")
-    except UNREACHABLE as error:
-        return _fail(f"quarterjack: cannot reach the database: {error}")
     return code
 
 
