@@ -197,6 +197,10 @@ async def test_its_signals_with_all_their_keys_are_obeyed(database: TestDatabase
         await _signal(database, scale | {"limit": 5, "ident": "Oban.worker-1", "burst": {"x": 1}})
         await until(lambda: database.pool.fetchval("SELECT local_limit = 5 FROM qj_producers"))
 
+        resting = "SELECT paused AND local_limit = 6 FROM qj_producers"
+        await _signal(database, scale | {"limit": 6, "paused": True, "refresh_interval": 60_000})
+        await until(lambda: database.pool.fetchval(resting))
+
 
 async def test_its_progress_in_meta_hides_no_end_from_jobs_that_wait(
     database: TestDatabase,

@@ -280,15 +280,16 @@ class Queues:
 def _read(signal: Mapping[str, Any], queue: Queue) -> Change | None:
     """Give what a signal asks of a queue, to some of them by its name only; None if nothing that can be done."""
     limit, named = _read_limit(signal.get("limit")), signal.get("queue") == queue.name
+    paused = said if isinstance(said := signal.get("paused"), bool) else None
     match signal.get("action"):
         case "pause" | "resume" as action:
             return Change(paused=action == "pause")
         case "scale" if limit and named:
-            return Change(limit=limit)
+            return Change(limit=limit, paused=paused)
         case "stop" if named:
             return Change(stopped=True)
         case "start" if limit and named and queue.stopped:
-            return Change(stopped=False, limit=limit, paused=signal.get("paused") is True)
+            return Change(stopped=False, limit=limit, paused=paused is True)
         case _:
             return None
 
