@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from quarterjack.clock import boot
-from quarterjack.queries import upkeep
+from quarterjack.queries import outlook, upkeep
 from quarterjack_scheduler.upkeep import Rescuer, stage
 from tests.conftest import TestDatabase
 from tests.scheduler.rows import add_job, add_producer, states
@@ -128,12 +128,17 @@ async def test_a_strange_meta_does_not_stop_a_rescue(database: TestDatabase, met
     assert len(await upkeep.rescue(database.pool, limit=100)) == 1
 
 
-async def test_only_the_silent_are_condemned(database: TestDatabase) -> None:
-    silent = await add_producer(database.pool, silent_for="6 s")
+@pytest.mark.parametrize("silent_for", ["6 s", "-1 h"])
+async def test_only_the_silent_are_condemned(database: TestDatabase, silent_for: str) -> None:
+    """Also who fell silent before the database's clock was set back."""
+    silent = await add_producer(database.pool, silent_for=silent_for)
     live = await add_producer(database.pool, silent_for="4 s")
 
     found = await upkeep.silent_producers(database.pool, patience=PATIENCE)
+    seen = await outlook.look(database.pool, patience=PATIENCE)
     await upkeep.condemn(database.pool, uuids=[silent, live], patience=PATIENCE)
+
+    assert seen.orphaned
 
     assert [each.uuid for each in found] == [silent]
     dead = await database.pool.fetch("SELECT uuid FROM qj_producers WHERE state = 'dead'")

@@ -9,6 +9,8 @@ import pytest
 
 from quarterjack.queries import limits
 from quarterjack.queries.limits import Limits
+from quarterjack_scheduler import retention
+from quarterjack_scheduler.upkeep import Pruner
 from tests.conftest import TestDatabase
 from tests.waiting import until
 from tests.worker.limited import BLOCKED, HALT, claim, enqueue, limit
@@ -52,6 +54,23 @@ async def test_a_rate_waits_for_a_burst_of_its_own_not_for_the_period_of_an_earl
     assert len(await claim(database, uuid, 10)) == 1
 
     await limit(database, Limits(rate_limit=2, rate_period=timedelta(hours=1)))
+
+    assert await claim(database, uuid, 10) == []
+    await database.pool.execute("UPDATE qj_rates SET free_at = free_at - interval '1 hour'")
+    assert len(await claim(database, uuid, 10)) == 2
+
+
+async def test_a_rate_waits_for_a_burst_also_when_the_databases_clock_was_set_back(
+    database: TestDatabase,
+) -> None:
+    await limit(database, Limits(rate_limit=2, rate_period=timedelta(hours=1)))
+    await enqueue(database, "a", 20)
+    uuid = await producer(database)
+    assert len(await claim(database, uuid, 10)) == 2
+    await database.pool.execute("UPDATE qj_rates SET free_at = free_at + interval '1 day'")
+
+    async with database.pool.acquire() as db:
+        await Pruner(retention.from_environment(), own_traces=False).prune(db)
 
     assert await claim(database, uuid, 10) == []
     await database.pool.execute("UPDATE qj_rates SET free_at = free_at - interval '1 hour'")

@@ -201,6 +201,7 @@ class Pruner:
         for forget in (deliveries.prune, prune.leaderships, prune.backfills, prune.losses):
             await forget(db, age=LEDGER_AGE)
         await limits.forget_rates(db)
+        await limits.forgive(db)
         edges = await self._tend_edges(db)
         if self._own_traces:
             await traces.prune(db)

@@ -56,21 +56,22 @@ async def limit(db: Database, queue: str, limits: Limits, *, by: str, reason: st
         by,
         reason,
     )
-    await _forgive(db, queue)
+    await forgive(db)
 
 
-async def _forgive(db: Database, queue: str) -> None:
-    """Let nothing wait longer for what an earlier rate let start than for a whole burst of the present one."""
+async def forgive(db: Database) -> None:
+    """Let nothing wait for longer than a whole burst takes, whatever an earlier rate let start, or a clock set back."""
     await db.execute(
         """
         UPDATE qj_rates AS r
-        SET free_at = least(
-          r.free_at, clock_timestamp() + coalesce(q.rate_burst, q.rate_limit) * q.rate_period / q.rate_limit
-        )
-        FROM qj_queues AS q
-        WHERE r.queue = $1 AND q.queue = $1 AND q.node = ''
-        """,
-        queue,
+        SET free_at = q.whole_at
+        FROM (
+          SELECT queue, clock_timestamp() + coalesce(rate_burst, rate_limit) * rate_period / rate_limit AS whole_at
+          FROM qj_queues
+          WHERE node = ''
+        ) AS q
+        WHERE r.queue = q.queue AND r.free_at > q.whole_at AND r.free_at > now()
+        """
     )
 
 

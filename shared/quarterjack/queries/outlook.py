@@ -42,7 +42,11 @@ async def look(db: Database, *, patience: timedelta) -> Outlook:
             SELECT FROM qj_schedules WHERE resume_at <= clock_timestamp() AND paused_at IS NOT NULL
           ) AS resumable,
           EXISTS (
-            SELECT FROM qj_producers WHERE state <> 'dead' AND heartbeat_at < clock_timestamp() - $1::interval
+            SELECT
+            FROM qj_producers
+            WHERE
+              state <> 'dead'
+              AND heartbeat_at NOT BETWEEN clock_timestamp() - $1::interval AND clock_timestamp() + $1::interval
           )
           OR EXISTS (
             SELECT

@@ -10,7 +10,10 @@ from quarterjack.database import Database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Silent:
-    """A producer that has stopped beating, as seen at an instant of the database's clock."""
+    """A producer that has stopped beating, as seen at an instant of the database's clock.
+
+    `silence` is how far its last heartbeat is from then: in the future, if the clock was set back since.
+    """
 
     uuid: UUID
     node: str
@@ -80,12 +83,17 @@ async def next_due_in(db: Database) -> timedelta | None:
 
 
 async def silent_producers(db: Database, *, patience: timedelta) -> list[Silent]:
-    """Give the producers, not yet condemned, that have been silent for longer than `patience`."""
+    """Give the producers, not yet condemned, whose last heartbeat is further away than `patience`."""
     records = await db.fetch(
         """
-        SELECT uuid, node, queue, clock_timestamp() - heartbeat_at AS silence, clock_timestamp() AS seen_at
+        SELECT
+          uuid, node, queue,
+          greatest(clock_timestamp() - heartbeat_at, heartbeat_at - clock_timestamp()) AS silence,
+          clock_timestamp() AS seen_at
         FROM qj_producers
-        WHERE state <> 'dead' AND heartbeat_at < clock_timestamp() - $1::interval
+        WHERE
+          state <> 'dead'
+          AND heartbeat_at NOT BETWEEN clock_timestamp() - $1::interval AND clock_timestamp() + $1::interval
         """,
         patience,
     )
@@ -107,7 +115,9 @@ async def condemn(db: Database, *, uuids: Sequence[UUID], patience: timedelta) -
         WITH dead AS (
           UPDATE qj_producers
           SET state = 'dead'
-          WHERE uuid = ANY ($1::uuid[]) AND heartbeat_at < clock_timestamp() - $2::interval
+          WHERE
+            uuid = ANY ($1::uuid[])
+            AND heartbeat_at NOT BETWEEN clock_timestamp() - $2::interval AND clock_timestamp() + $2::interval
           RETURNING uuid
         )
         DELETE FROM oban_producers WHERE uuid IN (SELECT uuid FROM dead)
