@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import asyncpg
 import pytest
 
 from quarterjack_local.postgres import Server
+from quarterjack_worker.service import LAST_WORDS
 from tests.conftest import TestDatabase
 from tests.faults.arena import Replica
 from tests.faults.crew import EXECUTING, Crew, child_of, crew, said
@@ -151,6 +153,29 @@ async def test_f8_outcomes_outlive_an_outage(
     assert sum(each.job_id in set(held) for each in executions) == 5_000
     assert took < 5.0
     assert grown < 50 * MEGABYTE
+
+
+async def test_f8_outcomes_outlive_an_outage_in_which_their_worker_is_told_to_stop(
+    own_server_database: TestDatabase, tmp_path: Path, seed: int
+) -> None:
+    """It waits for as long as its jobs might have run, lest they are run again."""
+    database = own_server_database
+    async with crew(database, tmp_path, seed=seed) as all:
+        worker = await all.hire("worker-1", grace=15.0)
+        async with all.field.trouble("outage"):
+            held = await all.held(20)
+            await asyncio.to_thread(database.server.stop, "immediate")
+            all.open()
+            await until(partial(_done, all, held), within=20.0)
+            worker.service.send(signal.SIGTERM)
+            await all.field.pass_time(LAST_WORDS + 1.0)
+            await asyncio.to_thread(database.server.start)
+            assert await worker.service.process.wait() == 0
+            await all.hire("worker-2")
+        executions = await all.verify()
+        rows = await database.pool.fetch(OUTCOMES, held)
+    assert [tuple(row) for row in rows] == [("completed", 1, 0)]
+    assert sum(each.job_id in set(held) for each in executions) == 20
 
 
 async def test_f10_completions_that_a_failover_lost_are_written_again(

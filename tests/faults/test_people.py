@@ -1,11 +1,15 @@
 """People who hold locks, and people who edit while leaders die (F25, F39)."""
 
+import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import TestDatabase
 from tests.faults.arena import arena
+from tests.faults.crew import crew, said
+from tests.waiting import until
 
 pytestmark = [pytest.mark.newest_postgres, pytest.mark.timeout(180)]
 LOCKS = {
@@ -48,6 +52,25 @@ async def test_f25_a_forgotten_transaction_holds(
             await field.pass_time(8.0)
         await field.decides()
         await field.verify()
+
+
+async def test_f25_a_worker_ends_in_time_while_somebody_holds_the_jobs(
+    database: TestDatabase, tmp_path: Path, seed: int
+) -> None:
+    """It does not wait for the answer to a claim whose jobs would not begin."""
+    async with crew(database, tmp_path, seed=seed) as all:
+        old = await all.hire("old", grace=1.0)
+        async with (
+            all.field.trouble("lock"),
+            database.pool.acquire() as person,
+            person.transaction(),
+        ):
+            await person.execute(LOCKS["the jobs"])
+            await all.field.pass_time(13.0)  # by now a claim is waited for in vain for long
+            old.service.send(signal.SIGTERM)
+            await until(partial(said, old, " stopped"), within=11.0)
+        await all.hire("new")
+        await all.verify()
 
 
 async def test_f39_edits_while_leaders_are_killed(

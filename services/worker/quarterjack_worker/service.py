@@ -12,6 +12,7 @@ from uuid import UUID
 
 import quarterjack
 from quarterjack import channels, health, migrate
+from quarterjack.clock import within
 from quarterjack.database import LOST, Pool, from_environment, open_pool, patiently
 from quarterjack.listener import Listener
 from quarterjack.oban_web import NAME
@@ -20,6 +21,7 @@ from quarterjack.queries import catalogue, producers
 from quarterjack.queries.producers import Asked
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
+from quarterjack_worker.attempts import LATE
 from quarterjack_worker.crowds import look_beyond
 from quarterjack_worker.engine import Engine
 from quarterjack_worker.handlers.middleware import MIDDLEWARE
@@ -142,12 +144,13 @@ async def serve(settings: Settings, life: UUID, turns: int, marks: int | None) -
             ]
             claiming = group.create_task(engine.claim_all(stopping))
             await stopping.wait()
+            end = loop.time() + (0 if condemned.is_set() else settings.grace)
             engine.wake()
-            await claiming
+            await within(LATE, claiming)  # what it takes later does not begin, and goes back
             heartbeat.draining = True
-            await engine.attempts.drain(0 if condemned.is_set() else settings.grace)
+            await engine.attempts.drain(max(0.0, end - loop.time()))
             await processes.close()
-            await _flush(acker, journals, telemetry, pool)
+            await _flush(acker, journals, telemetry, pool, max(0.0, end - loop.time()) + LAST_WORDS)
             for task in beside:
                 task.cancel()
         await heartbeat.stop()
@@ -177,9 +180,11 @@ async def _introduce(pool: Pool, node: str, queues: Queues) -> None:
     queues.follow(asked, read_at)
 
 
-async def _flush(acker: Acker, journals: Journals, telemetry: Telemetry, pool: Pool) -> None:
+async def _flush(
+    acker: Acker, journals: Journals, telemetry: Telemetry, pool: Pool, patience: float
+) -> None:
     try:
-        async with asyncio.timeout(LAST_WORDS):
+        async with asyncio.timeout(patience):
             await acker.flush()
             await journals.flush(pool)
             await telemetry.flush(pool)
