@@ -42,6 +42,12 @@ def crash() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@job("fail_at_length", process=True, max_attempts=1)
+def fail_at_length() -> None:
+    """Fail for a reason that fills memory."""
+    raise ValueError("x" * 1_000_000)
+
+
 @job("compute_until_released", process=True)
 def compute_until_released(args: Marked) -> None:
     """Run until a file called released stands beside the mark."""

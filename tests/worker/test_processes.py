@@ -10,8 +10,11 @@ import pytest
 import quarterjack
 from quarterjack import NewJob
 from quarterjack.queries import jobs
+from quarterjack_worker.handlers.failures import LONGEST_ERROR, ROOM, Failed, storable
+from quarterjack_worker.handlers.processes import Process
 from tests.conftest import TestDatabase
 from tests.waiting import until
+from tests.worker.test_refresh import context
 from tests.worker.working import ended, said, working
 
 pytestmark = pytest.mark.newest_postgres
@@ -73,6 +76,22 @@ async def test_a_process_that_dies_takes_its_own_job_along(
     assert (other["state"], other["failures"]) == ("completed", 0)
     assert crashed["error"] == "ProcessDied: the process that ran it was killed by SIGKILL"
     assert (after["state"], after["failures"]) == ("completed", 0)
+
+
+async def test_what_a_process_says_of_a_failure_is_cut_there(database: TestDatabase) -> None:
+    """Its worker, which has other jobs to run, would need seconds for many megabytes."""
+    attempt = context(database.pool)
+    attempt.job.worker = "fail_at_length"
+    process = await Process.start(["tests.process_handlers"])
+
+    with pytest.raises(Failed) as failed:
+        await process.run(attempt)
+    await process.end()
+
+    said = str(failed.value)
+    assert said.startswith("ValueError: xxx")
+    assert len(said) <= LONGEST_ERROR + ROOM
+    assert storable(said) == said
 
 
 async def test_processes_are_used_again(database: TestDatabase, tmp_path: Path) -> None:

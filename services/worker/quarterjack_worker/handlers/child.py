@@ -28,7 +28,7 @@ from quarterjack.queries.journals import Journal
 from quarterjack_worker.deaths import die_with_parent, let_copies_end
 from quarterjack_worker.handlers.calling import arguments, call, check_ran
 from quarterjack_worker.handlers.context import Context
-from quarterjack_worker.handlers.failures import Failed, describe, name
+from quarterjack_worker.handlers.failures import Failed, describe, name, storable
 from quarterjack_worker.handlers.job_types import JobType
 from quarterjack_worker.handlers.messages import (
     Answer,
@@ -212,9 +212,9 @@ class Child:
                 context.record(result)
                 outcome = context.notes.get("result")
         except Failed as failure:
-            error = str(failure)
+            error = storable(str(failure))
         except BaseException as failure:
-            error = describe(failure)
+            error = storable(describe(failure))  # here, where it holds up no other job
         finally:
             context.over = True
             CURRENT.reset(current)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 LONGEST_ERROR = 20_000
+ROOM = 50
+"""For what says how much was left out: what was cut once is not cut again."""
 MOST_NAMED = 3
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -47,8 +49,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 def storable(text: str, longest: int = LONGEST_ERROR) -> str:
     """Cut the middle out of what is too long, and take out what JSON in Postgres cannot hold."""
-    clean = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-    if len(clean) <= longest:
-        return clean
-    half = longest // 2
-    return f"{clean[:half]}\n… {len(clean) - longest} characters left out …\n{clean[-half:]}"
+    if len(text) > longest + ROOM:
+        half = longest // 2
+        text = f"{text[:half]}\n… {len(text) - longest} characters left out …\n{text[-half:]}"
+    return UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
