@@ -25,9 +25,11 @@ from tests.process_handlers import Marked, await_anything
 from tests.processes import cluster
 from tests.waiting import until
 from tests.worker.test_processes import gone, marked, process_of, read
-from tests.worker.working import ended, working
+from tests.worker.working import COMMAND, ended, working
 
 pytestmark = pytest.mark.newest_postgres
+
+THIRD = "(SELECT state::text FROM oban_jobs ORDER BY id OFFSET 2 LIMIT 1)"
 
 ONLY_ONCE = """
 import os
@@ -153,6 +155,30 @@ async def test_a_deploy_costs_a_job_no_attempt_whose_process_still_starts(
 
     row = await database.row("SELECT state::text, attempt, errors FROM oban_jobs")
     assert tuple(row) == ("available", 0, [])
+
+
+async def test_a_deploy_begins_no_job_that_waits_for_a_process(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    """It goes back at once, while the others go on to their end."""
+    async with cluster(database) as running:
+        worker = await running.start("worker-1", *COMMAND, "--grace", "20")
+        names = ("first", "second", "third")
+        await quarterjack.enqueue_many(
+            database.pool, [marked("compute_until_released", tmp_path / name) for name in names]
+        )
+        await until(lambda: database.pool.fetchval(f"SELECT {THIRD} = 'executing'"))
+        for name in names[:2]:
+            await process_of(tmp_path / name)
+
+        await running.signal_session(worker, signal.SIGTERM)
+        await until(lambda: database.pool.fetchval(f"SELECT {THIRD} = 'available'"))
+        (tmp_path / "released").touch()
+        async with asyncio.timeout(20):
+            await worker.process.wait()
+
+    rows = await database.pool.fetch("SELECT state::text, attempt FROM oban_jobs ORDER BY id")
+    assert [tuple(row) for row in rows] == [("completed", 1), ("completed", 1), ("available", 0)]
 
 
 async def test_a_copy_of_a_process_speaks_for_no_job(

@@ -147,15 +147,15 @@ class Attempts:
             self._begin(queue, context)
 
     async def drain(self, grace: float) -> None:
-        """Wait for what runs, cancel the rest after `grace` seconds, and give it back unharmed."""
+        """Wait for what runs; give back unharmed what waits for a process, and after `grace` seconds the rest."""
         self._send_back(self._held.keys(), self._queues)
         if self._held:
             log.info("draining: %d jobs run, for at most %.0f s", len(self._held), grace)
-            await self._all_ended(grace)
-        for context in self._held.values():
-            context.cancel()
-            context.interrupt()
-        await self._all_ended(LAST_WORDS)
+        for patience, marked in ((grace, False), (LAST_WORDS, True)):
+            for context in [each for each in self._held.values() if each.marked == marked]:
+                context.cancel()
+                context.interrupt()
+            await self._all_ended(patience)
 
     async def _all_ended(self, within: float) -> None:
         tasks = [context.task for context in self._held.values() if context.task is not None]

@@ -60,6 +60,7 @@ class Context:
     over: bool = False
     task: "asyncio.Task[None] | None" = None
     begun: bool = False
+    marked: bool = False
     thread: asyncio.Future[tuple[object, BaseException | None]] | None = None
     loop: asyncio.AbstractEventLoop | None = None
     notes: dict[str, Any] = field(default_factory=dict)
@@ -89,6 +90,7 @@ class Context:
 
     def mark(self) -> None:
         """Note for the supervisor that code of the job runs from now on; for the worker."""
+        self.marked = True
         if self.marks is not None:
             self.marks.begin(self.claim.id)
 
