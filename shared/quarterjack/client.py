@@ -1,11 +1,13 @@
 """Enqueue jobs, on a pool or inside the caller's own transaction."""
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from quarterjack.database import Database, borrowed
 from quarterjack.errors import JobInvalid
@@ -61,6 +63,7 @@ async def enqueue_many(db: Database, new: Iterable[NewJob]) -> list[Enqueued]:
     are taken from `new`, so that a generator need not be held whole; in a transaction of the caller's, all are taken
     before anything is sent.
     """
+    check_db(db)
     rows = map(_checked, new)
     whole = not isinstance(db, asyncpg.Pool) and db.is_in_transaction()
     first = list(rows if whole else islice(rows, CHUNK))
@@ -69,10 +72,24 @@ async def enqueue_many(db: Database, new: Iterable[NewJob]) -> list[Enqueued]:
 
 async def enqueue_tied(db: Database, new: Sequence[NewJob], ties: Ties) -> list[Enqueued]:
     """Insert jobs that wait for each other, as `enqueue_many` does others."""
+    check_db(db)
     rows = [row_of(job, ties.marks.get(place)) for place, job in enumerate(new)]
     for link in ties.links:
         rows[link.child]["state"] = "suspended"
     return await _enqueue(db, rows, ties)
+
+
+def check_db(db: object) -> None:
+    """Refuse what is no database, and what belongs to another event loop: which might wait for ever."""
+    if not isinstance(db, asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy):
+        raise TypeError(
+            f"{type(db).__name__} is no pool and no connection: give one of quarterjack.open_pool"
+        )
+    if getattr(db, "_loop", None) not in (None, asyncio.get_running_loop()):
+        raise RuntimeError(
+            "this pool belongs to another event loop: open one on the loop that uses it, or hand the call to its own "
+            "by asyncio.run_coroutine_threadsafe; a test can take `quarterjack_address` and open one"
+        )
 
 
 def _checked(job: NewJob) -> Row:

@@ -3,14 +3,11 @@
 `quarterjack_worker.testing` runs what is enqueued.
 """
 
-import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-import asyncpg
-from asyncpg.pool import PoolConnectionProxy
-
+from quarterjack.client import check_db
 from quarterjack.database import Database
 from quarterjack.model import Job
 from quarterjack.queries import testing
@@ -93,19 +90,6 @@ async def advance(db: Database, by: timedelta) -> None:
     if by < timedelta(0):
         raise ValueError(f"time cannot go back by {-by}: advance by 0 or more")
     await testing.move_back(db, by)
-
-
-def check_db(db: object) -> None:
-    """Refuse what is no database, and what belongs to another event loop: asyncpg's words for that are of no help."""
-    if not isinstance(db, asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy):
-        raise TypeError(
-            f"{db!r:.60} is no pool and no connection: give one of quarterjack.open_pool"
-        )
-    if getattr(db, "_loop", None) not in (None, asyncio.get_running_loop()):
-        raise RuntimeError(
-            "this pool belongs to another event loop: have the test run on the loop of its fixtures, or take "
-            "`quarterjack_address` and open a pool in the test"
-        )
 
 
 def _check(worker: object, args: object, due: object, near: object) -> None:

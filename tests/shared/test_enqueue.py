@@ -205,3 +205,16 @@ async def test_awkward_args_arrive_intact(database: TestDatabase) -> None:
     job = await jobs.find(database.pool, result.id or 0)
     assert job is not None
     assert job.args == args
+
+
+async def test_what_is_no_database_is_refused_by_its_kind(database: TestDatabase) -> None:
+    with pytest.raises(TypeError, match="str is no pool and no connection"):
+        await quarterjack.enqueue(database.url, "any")  # type: ignore[arg-type]
+
+
+async def test_a_pool_of_another_event_loop_is_refused(database: TestDatabase) -> None:
+    def elsewhere() -> None:
+        asyncio.run(quarterjack.enqueue(database.pool, "any"))
+
+    with pytest.raises(RuntimeError, match="another event loop"):
+        await asyncio.to_thread(elsewhere)

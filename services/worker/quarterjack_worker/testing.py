@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from quarterjack import __version__, enqueue
+from quarterjack.client import check_db
 from quarterjack.database import Pool
 from quarterjack.errors import JobInvalid
 from quarterjack.model import Job, JobState
@@ -23,7 +24,6 @@ from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Want
 from quarterjack.queries.producers import Producing
 from quarterjack.telemetry import Telemetry
-from quarterjack.testing import check_db
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.handlers.middleware import MIDDLEWARE
 from quarterjack_worker.handlers.processes import Processes
