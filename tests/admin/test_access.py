@@ -86,6 +86,28 @@ async def test_signing_out_ends_the_session(admin: Admin) -> None:
     assert (await thief.get("/schedules")).path.startswith("/sign-in")
 
 
+async def test_a_form_keeps_what_is_typed_when_the_session_ends(admin: Admin) -> None:
+    visitor = await admin.visitor()
+    fields = {"cron": "* * * * *"}
+    sent = {"Origin": admin.origin, "HX-Request": "true"}
+
+    previewed = await visitor.post("/preview", fields, headers=sent)
+
+    assert previewed.status == 401
+    assert "Copy what you have typed" in previewed.text
+    assert "HX-Redirect" not in previewed.headers
+
+
+async def test_a_page_that_refreshes_itself_leads_back_after_signing_in(admin: Admin) -> None:
+    visitor = await admin.visitor()
+    page = {"HX-Request": "true", "HX-Current-URL": f"{admin.origin}/jobs?state=discarded"}
+
+    refreshed = await visitor.get("/jobs?state=discarded", **page)
+
+    assert refreshed.status == 401
+    assert refreshed.headers["HX-Redirect"] == "/sign-in?next=/jobs?state%3Ddiscarded"
+
+
 async def test_trying_often_is_slowed_down(admin: Admin) -> None:
     await admin.signed_in("ben")
     visitor = await admin.visitor()

@@ -81,7 +81,7 @@ async def test_user_triggers_refresh_job(database: TestDatabase) -> None:
     async with admin_user(database) as (page, url):
         before = await database.pool.fetchval(COUNT)
         await page.goto(url + "/schedules")
-        await page.get_by_role("link", name="Run refresh_trace_summaries now").click()
+        await page.get_by_role("link", name="Run now: refresh_trace_summaries").click()
         await page.get_by_role("button", name="Run now").click()
         await page.wait_for_url("**/jobs/**")
         await expect(page.locator("h1")).to_contain_text("completed")

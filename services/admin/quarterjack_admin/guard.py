@@ -21,6 +21,9 @@ from quarterjack_admin.permissions import PUBLIC, may, permission_of
 
 IDLE = timedelta(minutes=30)
 LASTS = timedelta(hours=12)
+SIGNED_OUT = (
+    "You are signed out, so nothing can be saved. Copy what you have typed, then sign in again."
+)
 SAFE = ("GET", "HEAD")
 PROBES = ("/live", "/ready")
 Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -94,10 +97,7 @@ async def guard(request: web.Request, handler: Next) -> web.StreamResponse:
     if permission == PUBLIC or permission is None:
         return await handler(request)
     if session is None:
-        if request.headers.get("HX-Request"):
-            return web.Response(status=401, headers={"HX-Redirect": "/sign-in"})
-        target = request.rel_url if request.method in SAFE else "/schedules"
-        raise web.HTTPSeeOther(request.app.router["sign_in"].url_for().with_query(next=str(target)))
+        return _ask_to_sign_in(request)
     if not may(session.role, permission):
         await access.record(
             request.app[POOL],
@@ -111,6 +111,20 @@ async def guard(request: web.Request, handler: Next) -> web.StreamResponse:
     if request.method not in SAFE and (wait := _wait(request, session)):
         raise web.HTTPTooManyRequests(headers={"Retry-After": str(math.ceil(wait))})
     return await handler(request)
+
+
+def _ask_to_sign_in(request: web.Request) -> web.Response:
+    """Lead to the sign-in and back; a form keeps what was typed, and says why its preview stands still."""
+    if request.path.endswith("/preview"):
+        return web.Response(text=SIGNED_OUT, status=401)
+    from_script = request.headers.get("HX-Request")
+    target = str(request.rel_url) if request.method in SAFE else "/schedules"
+    if from_script:
+        target = "/" + request.headers.get("HX-Current-URL", "").split("/", 3)[-1]
+    sign_in = str(request.app.router["sign_in"].url_for().with_query(next=safe_target(target)))
+    if from_script:
+        return web.Response(status=401, headers={"HX-Redirect": sign_in})
+    raise web.HTTPSeeOther(sign_in)
 
 
 def _wait(request: web.Request, session: Session) -> float:
