@@ -205,6 +205,17 @@ def cpu_of(pid: int, *, waited_for: bool = False) -> float:
     return sum(map(int, fields[11 : 15 if waited_for else 13])) / TICK
 
 
+def wakeups_of(pid: int) -> int:
+    """Count how often threads of a process that live have waited, and were woken; 0 if it is gone."""
+    try:
+        told = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/status")]
+    except FileNotFoundError:
+        return 0
+    return sum(
+        int(count) for status in told for count in re.findall(r"\nvoluntary.*?(\d+)", status)
+    )
+
+
 def memory_of(pid: int) -> float:
     """Give the most memory that a process has held, in MB; 0 if it is gone."""
     try:

@@ -13,7 +13,7 @@ from dataclasses import fields
 from statistics import median
 
 import _peers
-from _drain import Bench, Drained, cpu_of
+from _drain import Bench, Drained, cpu_of, wakeups_of
 from _peers import Engine
 from _rig import Process, Table, percentile, rig, schedulers
 
@@ -168,13 +168,15 @@ class Comparison:
             try:
                 await asyncio.sleep(5)
                 pids = worker.family()
-                cpu, began = sum(map(cpu_of, pids)), time.monotonic()
+                before, began = _cost(pids), time.monotonic()
                 sent = await self.bench.rig.statements(seconds)
-                cpu, passed = sum(map(cpu_of, pids)) - cpu, time.monotonic() - began
+                after, passed = _cost(pids), time.monotonic() - began
             finally:
                 await worker.end()
         self.table.at_most("idle worker, statements", len(sent) / seconds, "/s", 2)
-        self.table.at_most("idle worker, CPU", 100 * cpu / passed, "%", 0.5)
+        cpu, woken = ((new - old) / passed for new, old in zip(after, before, strict=True))
+        self.table.at_most("idle worker, CPU", 100 * cpu, "%", 0.5)
+        self.table.at_most("idle worker, wake-ups", woken, "/s", 7, aim=True)
 
     async def _drain(
         self,
@@ -250,6 +252,11 @@ class Comparison:
 def _middle(found: list[Drained]) -> Drained:
     names = [field.name for field in fields(Drained)]
     return Drained(**{name: median(getattr(each, name) for each in found) for name in names})
+
+
+def _cost(pids: Sequence[int]) -> tuple[float, int]:
+    """Give the CPU seconds of some processes until now, and how often they were woken."""
+    return sum(map(cpu_of, pids)), sum(map(wakeups_of, pids))
 
 
 async def main(parts: Sequence[str], *, quick: bool) -> int:

@@ -23,8 +23,8 @@ def until_next(seconds: float) -> float:
     return seconds - (time.monotonic() - BEGUN) % seconds + ROUNDED
 
 
-async def within(seconds: float, awaited: Awaitable[object]) -> bool:
-    """Wait for so long at most; say if it came."""
+async def within(seconds: float | None, awaited: Awaitable[object]) -> bool:
+    """Wait for so long at most, or for ever; say if it came."""
     try:
         async with asyncio.timeout(seconds):
             await awaited

@@ -86,8 +86,8 @@ class Telemetry:
         self.end(span)
 
     async def run(self, pool: Pool) -> None:
-        """Write what has ended, once a second, until cancelled."""
-        while True:
+        """Write what has ended, once a second, until cancelled; return at once if there will be nothing."""
+        while self.on:
             await asyncio.sleep(until_next(FLUSH_EVERY))
             await self.flush(pool)
 

@@ -1,7 +1,6 @@
 """When the worker claims, and what it says of itself while it cannot."""
 
 import asyncio
-import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +23,8 @@ from tests.flows import states
 from tests.waiting import until
 from tests.worker.holding import ran
 from tests.worker.test_claims import producer
+
+ALL_BEGUN = "SELECT bool_and(attempt = 1) FROM oban_jobs"
 
 
 async def engine_of(
@@ -53,7 +54,7 @@ async def engine_of(
 async def test_what_is_inserted_during_a_claim_is_claimed_next(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quarterjack_worker.engine.SILENT", math.inf)
+    monkeypatch.setattr("quarterjack_worker.engine.SILENT", 60.0)
     claimed: list[int] = []
 
     async def claim(*_: Any, **__: Any) -> Claimed:
@@ -72,11 +73,28 @@ async def test_what_is_inserted_during_a_claim_is_claimed_next(
         claiming.cancel()
 
 
+async def test_without_heartbeats_jobs_are_looked_for_all_the_same(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody rings here, and none is answered."""
+    monkeypatch.setattr("quarterjack_worker.engine.SILENT", 0.01)
+    monkeypatch.setattr("quarterjack_worker.engine.POLL", 0.01)
+    with ThreadPoolExecutor(1) as threads:
+        engine = await engine_of(database, threads)
+        claiming = asyncio.create_task(engine.claim_all(asyncio.Event()))
+        for n in range(3):
+            await quarterjack.enqueue(database.pool, "noted", {"n": n})
+
+            await until(lambda: database.pool.fetchval(ALL_BEGUN))
+
+        claiming.cancel()
+
+
 async def test_a_worker_whose_claims_fail_is_not_ready(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though its heartbeats are answered; and it tries on."""
-    monkeypatch.setattr("quarterjack_worker.engine.SILENT", math.inf)
+    monkeypatch.setattr("quarterjack_worker.engine.SILENT", 60.0)
     monkeypatch.setattr("quarterjack_worker.queues.POLL", 0.001)
     tried: list[int] = []
 

@@ -194,10 +194,10 @@ def test_only_its_own_claimer_has_a_limited_queue_looked_at_again() -> None:
     queue = queues["q"]
     queue.limited, queue.hungry, queue.look_at = True, False, 0.0
 
-    queues.look_again(limited=False, at_all=True)
+    queues.look_again(limited=False)
     assert not queue.hungry
 
-    queues.look_again(limited=True, at_all=False)
+    queues.look_again(limited=True)
     assert queue.hungry
 
 

@@ -1,9 +1,17 @@
 """What attempts tell while they run."""
 
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
 import pytest
 
 import quarterjack
 from quarterjack import NewJob
+from quarterjack.queries import journals
+from quarterjack.queries.claims import Claim
+from quarterjack.queries.journals import Journal
+from quarterjack_worker.journals import Journals
 from tests.conftest import TestDatabase
 from tests.waiting import until
 from tests.worker.working import ended, said, working
@@ -93,3 +101,39 @@ async def test_a_journal_of_a_job_that_its_handler_has_spoilt_is_dropped(
 
         assert not await said(worker, "starting again")
     assert [job["state"] for job in jobs] == ["completed"] * 2
+
+
+async def test_what_could_not_be_written_is_written_later(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nothing changes any more; it comes from a thread."""
+    monkeypatch.setattr("quarterjack_worker.journals.EVERY", 0.01)
+    tried: list[Journal] = []
+
+    async def write(*_: Any, journals: list[Journal]) -> None:
+        tried.extend(journals)
+        if len(tried) < 3:
+            raise ConnectionResetError
+
+    monkeypatch.setattr(journals, "write", write)
+    journal = Journal(
+        job_id=1,
+        attempted_at=datetime.now(UTC),
+        attempt=1,
+        percent=None,
+        message=None,
+        lines=[],
+        left_out=0,
+    )
+    kept = Journals()
+    writing = asyncio.create_task(kept.run(database.pool))
+    await asyncio.sleep(0)
+
+    await asyncio.to_thread(kept.changed, Claim(1, "n"), lambda: journal)
+
+    await until(lambda: _tried(tried, 3))
+    writing.cancel()
+
+
+async def _tried(tried: list[Journal], times: int) -> bool:
+    return len(tried) == times

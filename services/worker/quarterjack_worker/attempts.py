@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
@@ -43,7 +44,7 @@ class Attempts:
 
     `relieved` is called with a queue whose limits over all nodes count one of its jobs no more.
 
-    `doubtful` is set when the database may count jobs as this process's that are not here.
+    `doubtful` is set when the database may count jobs as this process's that are not here, `stirred` by new ones.
 
     Invariant: no more than a queue's limit have begun and not ended. Those beyond it wait, in the order of their claim.
     None begins when another worker may have it: a process that was stopped, or whose claim was answered late, may have
@@ -75,7 +76,7 @@ class Attempts:
         self._held: dict[Claim, Context] = {}
         self._going_back: set[asyncio.Task[None]] = set()
         self._beginning = self._watched = False
-        self.doubtful = asyncio.Event()
+        self.doubtful, self.stirred = asyncio.Event(), threading.Event()
         self._marks = None if marks is None else Marks(marks, self._unwritten)
 
     def __bool__(self) -> bool:
@@ -101,6 +102,7 @@ class Attempts:
             self._queues[job.queue].waiting.append(context)
             if self._telemetry.on:
                 self._trace_claim(job, asked_at)
+        self.stirred.set()
         if not self._beginning:
             self._begin_some()
         self._watch()
@@ -112,10 +114,8 @@ class Attempts:
 
     def job_of(self, task: "asyncio.Task[object] | None") -> Job | None:
         """Give the job that runs in a task; None if it is none's. Any thread may ask."""
-        for context in list(self._held.values()):
-            if context.task is not None and context.task is task:
-                return context.job
-        return None
+        held = list(self._held.values())
+        return next((each.job for each in held if each.task and each.task is task), None)
 
     def running(self) -> dict[str, list[int]]:
         """Give the ids of the jobs that run, by queue."""

@@ -30,7 +30,7 @@ are, by and by, for whatever keeps a claim from being answered may keep its sess
 class Claimer:
     """Claims for queues that are `limited`, or for those that are not; `wake` makes it look at once.
 
-    `silent` says that no heartbeat was answered of late. `unanswered` holds the nonces of claims under way, and
+    `unanswered` holds the nonces of claims under way, and
     for each the ids of jobs that were cancelled meanwhile: it may have taken them.
     """
 
@@ -43,7 +43,6 @@ class Claimer:
         limited: bool,
         acker: Acker,
         attempts: Attempts,
-        silent: Callable[[], bool],
         cut_off: Callable[[], object],
         unanswered: dict[str, list[object]],
     ) -> None:
@@ -53,7 +52,6 @@ class Claimer:
         self._limited = limited
         self._acker = acker
         self._attempts = attempts
-        self._silent = silent
         self._cut_off = cut_off
         self._unanswered = unanswered
         self._woken, self._roomy = asyncio.Event(), asyncio.Event()
@@ -71,7 +69,7 @@ class Claimer:
             self._roomy.set()
 
     async def claim_all(self, stopping: asyncio.Event) -> None:
-        """Claim until told to stop: when woken, when room is made, and every second without a heartbeat."""
+        """Claim until told to stop: when woken, when room is made, and when limits may have let go."""
         reachable = True
         while not stopping.is_set():
             self._woken.clear()
@@ -94,7 +92,7 @@ class Claimer:
                     self._gathering = False
                     self._roomy.clear()
                 if not self._woken.is_set():
-                    self._queues.look_again(limited=self._limited, at_all=self._silent())
+                    self._queues.look_again(limited=self._limited)
 
     def _mine(self) -> list[Queue]:
         return [queue for queue in self._queues if queue.limited == self._limited]

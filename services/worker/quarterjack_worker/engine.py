@@ -5,7 +5,6 @@ A notification may be lost, so every heartbeat looks for waiting jobs; while non
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -20,7 +19,7 @@ from quarterjack_worker.claimer import Claimer
 from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.lost_claims import LostClaims
 from quarterjack_worker.oban_web import ObanWeb
-from quarterjack_worker.queues import Queue, Queues
+from quarterjack_worker.queues import POLL, Queue, Queues
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,6 @@ class Engine:
         marks: int | None = None,
     ) -> None:
         self._queues = queues
-        self._beaten_at = -math.inf
         self._unanswered: dict[str, list[object]] = {}
         self.attempts = Attempts(
             pool,
@@ -66,12 +64,12 @@ class Engine:
                 limited=limited,
                 acker=acker,
                 attempts=self.attempts,
-                silent=self._is_silent,
                 cut_off=self.lost_claims.cut_off,
                 unanswered=self._unanswered,
             )
             for limited in (False, True)
         }
+        self._silence = asyncio.get_running_loop().call_later(SILENT, self._look_blindly)
 
     def heard(self, channel: str, message: dict[str, Any]) -> None:
         """Take a notification: an insert, a signal, or that the signal that follows is kept in qj_queues."""
@@ -92,7 +90,8 @@ class Engine:
 
     def beaten(self, waiting: Iterable[str]) -> None:
         """Take from a heartbeat which queues have jobs waiting; of those that limits hold back that is known."""
-        self._beaten_at = time.monotonic()
+        self._silence.cancel()
+        self._silence = asyncio.get_running_loop().call_later(SILENT, self._look_blindly)
         for queue in waiting:
             if not self._queues[queue].held_back:
                 self._ring(queue)
@@ -137,5 +136,7 @@ class Engine:
             queue.hungry = True
             self._claimers[queue.limited].make_room(queue)
 
-    def _is_silent(self) -> bool:
-        return time.monotonic() - self._beaten_at > SILENT
+    def _look_blindly(self) -> None:
+        """Look at every queue, again and again until a heartbeat is answered."""
+        self.wake()
+        self._silence = asyncio.get_running_loop().call_later(POLL, self._look_blindly)

@@ -14,7 +14,6 @@ from uuid import UUID
 from asyncpg import Connection, Record
 
 from quarterjack.asking import answered
-from quarterjack.clock import until_next
 from quarterjack.database import LOST, Address, connect
 from quarterjack.errors import QuarterjackError
 from quarterjack.health import stalled
@@ -63,7 +62,9 @@ class Heartbeat:
         self._turns = turns
         self._parent = os.getppid()
         self._answered_at = -math.inf
-        self._stopping, self._woken = threading.Event(), asyncio.Event()
+        self._stopping = threading.Event()
+        self._woken, self._ended = asyncio.Event(), asyncio.Event()
+        self._main = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
 
@@ -80,10 +81,9 @@ class Heartbeat:
 
     async def watch(self) -> None:
         """End the process, by an error, when the thread has ended; until cancelled."""
-        while True:
-            if not self._thread.is_alive() and not self._stopping.is_set():
-                raise HeartbeatEnded("the heartbeat has ended by an error: see the log before this")
-            await asyncio.sleep(until_next(BEAT))
+        await self._ended.wait()
+        if not self._stopping.is_set():
+            raise HeartbeatEnded("the heartbeat has ended by an error: see the log before this")
 
     async def stop(self) -> None:
         self._stopping.set()
@@ -101,6 +101,8 @@ class Heartbeat:
             log.exception("the heartbeat failed")
         finally:
             os.close(self._turns)
+            with suppress(RuntimeError):  # the process ends, and has closed it
+                self._main.call_soon_threadsafe(self._ended.set)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:

@@ -6,6 +6,7 @@ Journals are a by-product: they wait for a database that is away, up to a bound,
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from quarterjack.asking import ask
@@ -28,17 +29,27 @@ class Journals:
 
     def __init__(self) -> None:
         self._changed: dict[Claim, Callable[[], Journal]] = {}
+        self._some = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def changed(self, claim: Claim, journal: Callable[[], Journal]) -> None:
         """Take note that the journal of a claim has changed, from any thread; beyond a bound it is dropped."""
         if claim in self._changed or len(self._changed) < MOST:
             self._changed[claim] = journal
+        if len(self._changed) == 1 and self._loop is not None:
+            with suppress(RuntimeError):  # the process ends, and has closed it
+                self._loop.call_soon_threadsafe(self._some.set)
 
     async def run(self, pool: Pool) -> None:
         """Write once a second what has changed, until cancelled."""
+        self._loop = asyncio.get_running_loop()
         while True:
+            await self._some.wait()
             await asyncio.sleep(until_next(EVERY))
+            self._some.clear()
             await self.flush(pool)
+            if self._changed:
+                self._some.set()
 
     async def flush(self, pool: Pool) -> None:
         """Write what has changed; what cannot be written now is kept for the next time."""

@@ -11,14 +11,13 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from quarterjack.clock import until_next
 from quarterjack.model import Job
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.attempts import Attempts
 
 log = logging.getLogger(__name__)
 
-BUSY_EVERY, IDLE_EVERY = 0.25, 1.0
+EVERY, IDLE_EVERY = 0.25, 5.0
 LOOKS = 4
 PATIENCE = 2.0
 
@@ -35,8 +34,8 @@ class LoopWatch:
     """Watches the event loop on which `run` runs, seldom while there are no attempts.
 
     `blocks` and `seconds` tell, by worker of the job, how often and for how long it was held for a second or
-    more. What counts are looks of the thread while a turn of the loop is due, so a process that was stopped blames
-    nobody.
+    more. What counts are looks of the thread while it waits for a turn of the loop, so a process that was stopped
+    blames nobody.
     """
 
     def __init__(self, attempts: Attempts, telemetry: Telemetry) -> None:
@@ -44,37 +43,48 @@ class LoopWatch:
         self.seconds: dict[str, float] = {}
         self._attempts = attempts
         self._telemetry = telemetry
-        self._turned = self._due = time.monotonic()
-        self._looks = 0
-        self._block: Block | None = None
         self._stopping = threading.Event()
 
     async def run(self) -> None:
-        """Show the turns of this loop to the thread, until cancelled."""
+        """Watch this loop until cancelled."""
         loop, ident = asyncio.get_running_loop(), threading.get_ident()
         watching = (loop, ident)
         thread = threading.Thread(target=self._watch, args=watching, name="loop watch", daemon=True)
-        self._turned = time.monotonic()
         thread.start()
         try:
-            while True:
-                pause = until_next(self._pause())
-                self._due = time.monotonic() + pause
-                await asyncio.sleep(pause)
-                self._turn()
+            await loop.create_future()
         finally:
             self._stopping.set()
+            self._attempts.stirred.set()
             thread.join(PATIENCE)
 
-    def _pause(self) -> float:
-        return BUSY_EVERY if self._attempts else IDLE_EVERY
+    def _watch(self, loop: asyncio.AbstractEventLoop, ident: int) -> None:
+        while True:
+            self._attempts.stirred.clear()
+            if not self._attempts:
+                self._attempts.stirred.wait(IDLE_EVERY)
+            turned_at = time.monotonic()
+            if self._stopping.wait(EVERY):
+                return
+            self._await_turn(loop, ident, turned_at)
 
-    def _turn(self) -> None:
-        now = time.monotonic()
-        held, self._turned, self._looks = now - self._turned, now, 0
-        if self._block is not None:
-            block, self._block = self._block, None
-            self._count(block, held)
+    def _await_turn(self, loop: asyncio.AbstractEventLoop, ident: int, turned_at: float) -> None:
+        turned, looks = threading.Event(), 0
+        loop.call_soon_threadsafe(turned.set)
+        block: Block | None = None
+        while not turned.wait(EVERY) and not self._stopping.is_set():
+            looks += 1
+            if looks == LOOKS:
+                block = self._look(loop, ident)
+                log.warning(
+                    "%s has blocked the event loop for %.1f s, at %s: make it `def`, or await",
+                    f"job {block.job.id} {block.job.worker}" if block.job else "something",
+                    time.monotonic() - turned_at,
+                    block.place,
+                    extra={"job_id": block.job.id} if block.job else None,
+                )
+        if block is not None:
+            self._count(block, time.monotonic() - turned_at)
 
     def _count(self, block: Block, held: float) -> None:
         worker = block.job.worker if block.job else ""
@@ -87,20 +97,6 @@ class LoopWatch:
         span.started -= int(held * 1e9)
         self._telemetry.end(span, error="the event loop had no turn")
         log.warning("the event loop goes on after %.1f s", held)
-
-    def _watch(self, loop: asyncio.AbstractEventLoop, ident: int) -> None:
-        while not self._stopping.wait(self._pause()):
-            self._looks += time.monotonic() > self._due
-            if self._looks > LOOKS and self._block is None:
-                self._block = self._look(loop, ident)
-                job = self._block.job
-                log.warning(
-                    "%s has blocked the event loop for %.1f s, at %s: make it `def`, or await",
-                    f"job {job.id} {job.worker}" if job else "something",
-                    time.monotonic() - self._turned,
-                    self._block.place,
-                    extra={"job_id": job.id} if job else None,
-                )
 
     def _look(self, loop: asyncio.AbstractEventLoop, ident: int) -> Block:
         job = self._attempts.job_of(asyncio.current_task(loop))

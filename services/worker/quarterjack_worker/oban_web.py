@@ -33,12 +33,15 @@ class ObanWeb:
         self._started_at = datetime.now(UTC)
         self._audience = Audience()
         self._listening = False
+        self._heard = asyncio.Event()
         self._ended: list[Ended] = []
 
     def heard(self, message: Mapping[str, Any]) -> None:
         """Take a message on `oban_cronitor`."""
         self._audience.heard(message)
         self._listening = self._audience.present
+        if self._listening:
+            self._heard.set()
 
     def ended(self, job: Job, state: str, *, ran: int) -> None:
         """Note an execution of so many nanoseconds; it is forgotten when nobody listens."""
@@ -53,10 +56,12 @@ class ObanWeb:
     async def run(self, pool: Pool, running: Running) -> None:
         """Tell it until cancelled; what cannot be sent is dropped, for a second later it is old."""
         while True:
+            await self._heard.wait()
             await asyncio.sleep(until_next(EVERY))
             self._listening = self._audience.present
             ended, self._ended = self._ended, []
             if not self._listening:
+                self._heard.clear()
                 continue
             told = oban_web.gossip(self._node, self._started_at, self._checks(running()))
             told += oban_web.executions(self._node, ended)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from quarterjack.clock import until_next
 from quarterjack.oban_web import NAME
 from quarterjack.queries.claims import Want
 from quarterjack.queries.limited_claims import Look
@@ -114,6 +113,12 @@ class Queue:
             poll = min(poll, room_in) if look.full else room_in
         self.look_at = now + min(poll, POLL)
 
+    def due(self, now: float) -> float:
+        """Give when to look though nobody wakes; one that is hungry could not be looked at just now."""
+        if not self.hungry:
+            return self.look_at if self.held_back else math.inf
+        return self.rested_at if self.rested_at > now else now + POLL
+
     def ended(self, seconds: float) -> None:
         """Count one that ran for so long."""
         self.running -= 1
@@ -191,15 +196,12 @@ class Queues:
             if queue.free and (not limited or (queue.hungry and queue.rested_at <= now))
         ]
 
-    def patience(self, *, limited: bool) -> float:
-        """Give for how many seconds to wait for a sign before the next look."""
-        if not limited:
-            return until_next(POLL)
-        now, due = time.monotonic(), math.inf
-        for queue in self:
-            if queue.limited and queue.free and not (queue.hungry and queue.rested_at <= now):
-                due = min(due, queue.rested_at if queue.hungry else queue.look_at)
-        return max(0.0, min(until_next(POLL), due - now))
+    def patience(self, *, limited: bool) -> float | None:
+        """Give for how many seconds to wait for a sign before the next look; None if that may take for ever."""
+        now = time.monotonic()
+        due = [queue.due(now) for queue in self if queue.limited == limited and queue.free]
+        first = min(due, default=math.inf)
+        return max(0.0, first - now) if first < math.inf else None
 
     def producing(self) -> list[Producing]:
         """Give what the heartbeat shows."""
@@ -214,12 +216,12 @@ class Queues:
             for queue in self._queues.values()
         ]
 
-    def look_again(self, *, limited: bool, at_all: bool) -> None:
-        """Have all queues of a kind looked at again, or only those whose limits left jobs waiting for long enough."""
+    def look_again(self, *, limited: bool) -> None:
+        """Have queues of a kind looked at again whose limits left jobs waiting for long enough."""
         now = time.monotonic()
         for queue in self:
-            if queue.limited == limited:
-                queue.hungry = queue.hungry or at_all or (queue.held_back and queue.look_at <= now)
+            if queue.limited == limited and queue.held_back and queue.look_at <= now:
+                queue.hungry = True
 
     def rung(self, name: object) -> list[Queue]:
         """Take note of an insert into one queue, or, unnamed, into any; give those of ours."""
