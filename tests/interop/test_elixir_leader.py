@@ -10,7 +10,7 @@ import pytest
 import quarterjack
 from quarterjack import NewJob
 from quarterjack.queries import cluster as overview
-from quarterjack.queries import jobs, upkeep
+from quarterjack.queries import jobs, runs, upkeep
 from tests.conftest import TestDatabase
 from tests.flows import states
 from tests.interop.beside import run_long, worker_on
@@ -142,6 +142,25 @@ async def test_its_staging_takes_no_job_back_that_ours_have_begun_meanwhile(
         await staging
 
     assert await states(database.pool, made.id) == [meanwhile]
+
+
+async def test_its_staging_takes_no_job_back_that_is_cancelled_meanwhile(
+    database: TestDatabase,
+) -> None:
+    due = await database.pool.fetchval("SELECT clock_timestamp()")
+    made = await quarterjack.enqueue(database.pool, "count", scheduled_at=due)
+    assert made.id is not None
+    async with database.pool.acquire() as ours, database.pool.acquire() as theirs:
+        async with ours.transaction():
+            assert await runs.cancel(ours, made.id, state="scheduled")
+            staging = asyncio.create_task(theirs.execute(STAGE))
+            await until(lambda: database.pool.fetchval(WAITS))
+        await staging
+    assert await states(database.pool, made.id) == ["cancelled"]
+
+    assert await runs.retry(database.pool, made.id, state="cancelled")
+
+    assert await states(database.pool, made.id) == ["available"]
 
 
 async def test_its_leader_stages_and_prunes_beside_ours(database: TestDatabase) -> None:
