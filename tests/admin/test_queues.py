@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -238,6 +239,26 @@ async def test_its_oldest_job_may_be_of_any_priority(admin: Admin) -> None:
     assert (empty.available, empty.oldest_at) == (0, None)
     assert sums.oldest_at == datetime(2025, 12, 20, tzinfo=UTC)
     assert odd.oldest_at == datetime(1, 1, 3, tzinfo=UTC)
+
+
+async def test_all_are_listed_page_by_page(admin: Admin) -> None:
+    pool = admin.database.pool
+    await pool.execute(
+        "INSERT INTO oban_jobs (worker, queue) SELECT 'x', 'q&' || n FROM generate_series(1001, 1250) AS n"
+    )
+    await pool.execute(
+        "INSERT INTO qj_queues (queue, changed_by) SELECT 'q&' || n, 'ana' FROM generate_series(1200, 1400) AS n"
+    )
+    ana, address, seen = await admin.signed_in(), "/queues", list[str]()
+    while address:
+        page = await ana.get(address)
+        seen += re.findall(r'class="name" href="/queues/q%26(\d+)"', page.html)
+        following = re.search(r'href="(/queues\?after=[^"]+)" rel="next"', page.html)
+        address = following[1] if following else ""
+        assert ('rel="prev"' in page.html) is (seen[0] != "1001" or len(seen) > 200)
+
+    assert seen == [str(number) for number in range(1001, 1401)]
+    assert "No queue comes after" in (await ana.get("/queues?after=r")).text
 
 
 async def test_a_worker_follows_and_the_page_says_so(database: TestDatabase, admin: Admin) -> None:

@@ -131,15 +131,17 @@ async def steered(db: Database, queue: str) -> list[Steered]:
     return [Steered(**record) for record in records]
 
 
-async def standings(db: Database, *, queue: str | None = None) -> list[Standing]:
-    """Show up to 200 queues, or one, that have available jobs or a live worker, or were steered.
+async def standings(
+    db: Database, *, queue: str | None = None, after: str = "", limit: int = 200
+) -> list[Standing]:
+    """Show queues after a name, or one, that have available jobs or a live worker, or were steered.
 
     Steps from queue to queue on an index, and for the oldest job from priority to priority.
     """
     records = await db.fetch(
         """
         WITH RECURSIVE waiting (queue) AS (
-          SELECT min(queue) FROM oban_jobs WHERE state = 'available'
+          SELECT min(queue) FROM oban_jobs WHERE state = 'available' AND queue > $3
           UNION ALL
           SELECT (SELECT min(j.queue) FROM oban_jobs AS j WHERE j.state = 'available' AND j.queue > w.queue)
           FROM waiting AS w
@@ -153,13 +155,13 @@ async def standings(db: Database, *, queue: str | None = None) -> list[Standing]
         names AS (
           SELECT $1::text AS queue WHERE $1 IS NOT NULL
           UNION
-          (SELECT queue FROM waiting WHERE $1 IS NULL AND queue IS NOT NULL LIMIT 200)
+          (SELECT queue FROM waiting WHERE $1 IS NULL AND queue IS NOT NULL LIMIT $4)
           UNION
-          SELECT queue FROM qj_queues WHERE $1 IS NULL
+          SELECT queue FROM qj_queues WHERE $1 IS NULL AND queue > $3
           UNION
-          SELECT queue FROM live WHERE $1 IS NULL
+          SELECT queue FROM live WHERE $1 IS NULL AND queue > $3
           ORDER BY queue
-          LIMIT 200
+          LIMIT $4
         )
         SELECT
           n.queue, few.available, timezone('UTC', oldest.at) AS oldest_at,
@@ -205,6 +207,8 @@ async def standings(db: Database, *, queue: str | None = None) -> list[Standing]
         """,
         queue,
         COUNTED,
+        after,
+        limit,
     )
     return [Standing(**record) for record in records]
 

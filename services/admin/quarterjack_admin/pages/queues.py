@@ -27,6 +27,7 @@ LONGEST_NAME = 127
 LONGEST_REASON = 500
 LARGEST = 10_000
 EVERY = "*"
+PAGE = 200
 SILENT_AFTER = timedelta(seconds=5)
 LATE_AFTER = timedelta(minutes=5)
 
@@ -44,13 +45,17 @@ class Wish:
 @requires("view")
 async def show_all(request: web.Request) -> web.Response:
     """List the queues that have work or workers, or were steered."""
+    after = request.query.get("after", "")[:LONGEST_NAME]
     async with reading(request) as db:
-        shell, standings = await look_around(db), await queues.standings(db)
+        shell = await look_around(db)
+        standings = await queues.standings(db, after=after, limit=PAGE + 1)
     return page(
         request,
         "queues.html",
         shell=shell,
-        standings=standings,
+        standings=standings[:PAGE],
+        after=after,
+        more=len(standings) > PAGE,
         counted=queues.COUNTED,
         late_after=LATE_AFTER,
         queue_path=queue_path,
