@@ -129,6 +129,11 @@ def _is_name(value: str) -> bool:
 
 
 def _misnamed(what: str, name: object) -> JobInvalid:
+    if callable(name):
+        return JobInvalid(
+            f"{what} is {name!r:.60}: give a name, or to enqueue_many what "
+            "quarterjack_worker.new_job makes of a handler"
+        )
     return JobInvalid(f"{what} is {name!r:.60}: give a name of 1 to 127 characters")
 
 

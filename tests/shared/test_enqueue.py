@@ -136,6 +136,7 @@ async def test_a_scheduled_insert_rings_nobody(database: TestDatabase) -> None:
         ({"args": {"x": 10**5_000}}, "JSON"),
         ({"args": {"x": [{"y": -(10**1_000)}]}}, "1000 digits"),
         ({"worker": "\ud800"}, "worker"),
+        ({"worker": nested}, "new_job makes of a handler"),
         ({"queue": "\udfff"}, "queue"),
         ({"tags": ["\ud800"]}, "tags"),
         ({"tags": None}, "tags"),

@@ -1,7 +1,9 @@
 """What attempts tell while they run."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +21,21 @@ from tests.worker.working import ended, said, working
 pytestmark = pytest.mark.newest_postgres
 LAST = "SELECT lines -> -1 ->> 'text' FROM qj_journals WHERE job_id = $1"
 RUNNING = "SELECT count(*) = $1 FROM oban_jobs WHERE state = 'executing'"
+
+
+def journal(id: int, **change: Any) -> Journal:
+    return Journal(
+        job_id=id,
+        **{
+            "attempted_at": datetime.now(UTC),
+            "attempt": 1,
+            "percent": None,
+            "message": None,
+            "lines": [],
+            "left_out": 0,
+            **change,
+        },
+    )
 
 
 @pytest.mark.parametrize("worker", ["tell", "tell_in_thread", "tell_in_process"])
@@ -95,12 +112,35 @@ async def test_a_journal_of_a_job_that_its_handler_has_spoilt_is_dropped(
 ) -> None:
     async with working(database) as (_, worker):
         await quarterjack.enqueue(database.pool, "forget_itself")
-        await until(lambda: said(worker, "dropped 1 journals"))
+        await until(lambda: said(worker, "dropped the journal of job"))
         await quarterjack.enqueue(database.pool, "tell_in_thread")
         jobs = await ended(database)
 
         assert not await said(worker, "starting again")
     assert [job["state"] for job in jobs] == ["completed"] * 2
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda: object().gone,  # type: ignore[attr-defined] # as of a job that is none any more
+        lambda: journal(3, attempted_at=None),
+        lambda: journal(3, attempt="first"),
+        lambda: journal(3, attempt=10**20),
+        lambda: journal(3, message="a NUL, \0"),
+    ],
+)
+async def test_a_spoilt_journal_takes_no_other_along(
+    database: TestDatabase, spoilt: Callable[[], Journal]
+) -> None:
+    kept = Journals()
+    for id in range(1, 6):
+        kept.changed(Claim(id, "n"), spoilt if id == 3 else partial(journal, id))
+
+    await kept.flush(database.pool)
+
+    written = await database.pool.fetch("SELECT job_id FROM qj_journals ORDER BY job_id")
+    assert [row["job_id"] for row in written] == [1, 2, 4, 5]
 
 
 async def test_what_could_not_be_written_is_written_later(
@@ -116,20 +156,11 @@ async def test_what_could_not_be_written_is_written_later(
             raise ConnectionResetError
 
     monkeypatch.setattr(journals, "write", write)
-    journal = Journal(
-        job_id=1,
-        attempted_at=datetime.now(UTC),
-        attempt=1,
-        percent=None,
-        message=None,
-        lines=[],
-        left_out=0,
-    )
     kept = Journals()
     writing = asyncio.create_task(kept.run(database.pool))
     await asyncio.sleep(0)
 
-    await asyncio.to_thread(kept.changed, Claim(1, "n"), lambda: journal)
+    await asyncio.to_thread(kept.changed, Claim(1, "n"), lambda: journal(1))
 
     await until(lambda: _tried(tried, 3))
     writing.cancel()

@@ -5,16 +5,17 @@ Journals are a by-product: they wait for a database that is away, up to a bound,
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
 from quarterjack.asking import ask
 from quarterjack.clock import until_next
-from quarterjack.database import LOST, REFUSED, Pool
+from quarterjack.database import LOST, Pool
 from quarterjack.queries import journals
 from quarterjack.queries.claims import Claim
 from quarterjack.queries.journals import Journal
+from quarterjack_worker.acker import POISON
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +58,31 @@ class Journals:
         for first in range(0, len(keys), BATCH):
             taken = {key: self._changed.pop(key) for key in keys[first : first + BATCH]}
             try:
-                batch = [journal() for journal in taken.values()]
-                await ask(pool, partial(journals.write, journals=batch), ANSWER_WITHIN)
-            except (*REFUSED, AssertionError):  # also of a job that its handler has spoilt
-                log.exception("dropped %d journals of attempts", len(taken))
+                await _write(pool, list(_whole(taken)))
             except LOST as error:
                 log.debug("could not write %d journals: %s", len(taken), error)
                 for key, journal in taken.items():
                     self._changed.setdefault(key, journal)
                 return
+
+
+def _whole(taken: Mapping[Claim, Callable[[], Journal]]) -> Iterator[Journal]:
+    """Give those that can be made: a handler may have spoilt its job."""
+    for claim, journal in taken.items():
+        try:
+            yield journal()
+        except Exception:
+            log.exception("dropped the journal of job %s", claim.id)
+
+
+async def _write(pool: Pool, batch: Sequence[Journal]) -> None:
+    """Write a batch; one that is refused is halved, so that a spoilt journal takes no other along."""
+    try:
+        await ask(pool, partial(journals.write, journals=batch), ANSWER_WITHIN)
+    except POISON:
+        if len(batch) == 1:
+            log.exception("dropped the journal of job %s", batch[0].job_id)
+            return
+        half = len(batch) // 2
+        await _write(pool, batch[:half])
+        await _write(pool, batch[half:])
