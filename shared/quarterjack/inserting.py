@@ -98,7 +98,7 @@ async def _make_chunk(more: Iterator[Row]) -> list[Row]:
 async def _insert_alone(connection: Connection, rows: Sequence[Row], ties: Ties) -> list[Enqueued]:
     """Insert in a transaction of its own, and again if it deadlocks with a unique insert of another period."""
     unique = all("key" in row and not row["replace"] for row in rows)
-    one_statement = unique or are_plain(rows)
+    one_statement = are_plain(rows) or (unique and not connection.is_in_transaction())
     left = AGAIN
     while True:
         try:

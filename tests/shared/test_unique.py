@@ -9,6 +9,7 @@ import pytest
 
 import quarterjack
 from quarterjack import Enqueued, JobInvalid, NewJob, Unique
+from quarterjack.inserting import CHUNK
 from tests.conftest import TestDatabase
 from tests.waiting import until
 
@@ -123,8 +124,9 @@ async def test_unique_batches_in_opposite_order_do_not_deadlock(database: TestDa
     assert sum(not result.conflict for batch in batches for result in batch) == 100
 
 
+@pytest.mark.parametrize("others", [0, CHUNK])
 async def test_unique_batches_with_other_periods_that_deadlock_go_on(
-    database: TestDatabase,
+    database: TestDatabase, others: int
 ) -> None:
     """One has released a key when the other waits for that, and then waits for one that the other has inserted."""
     pool, short, long = database.pool, Unique(), Unique(period=None)
@@ -142,8 +144,9 @@ async def test_unique_batches_with_other_periods_that_deadlock_go_on(
                 NewJob(worker="w", args=args, unique=unique, priority=priority)
                 for args in (first, last)
             ]
+            made += [NewJob(worker=lock, args={"n": n}, unique=unique) for n in range(others)]
             inserts.create_task(quarterjack.enqueue_many(pool, made))
             await until(partial(pool.fetchval, WAITING, lock))
 
     held = await pool.fetch("SELECT meta ->> 'qj_unique' FROM oban_jobs WHERE meta ? 'qj_unique'")
-    assert len(held) == 2
+    assert len(held) == 2 + 2 * others
