@@ -265,7 +265,8 @@ def test_a_route_without_a_permission_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["https://evil.example", "//evil.example", "/\\evil.example", "x"]
+    "target",
+    ["https://evil.example", "//evil.example", "/\\evil.example", "x", "/\t/evil.example", "/\r/x"],
 )
 async def test_signing_in_leads_to_no_other_site(admin: Admin, target: str) -> None:
     await admin.signed_in("cy")

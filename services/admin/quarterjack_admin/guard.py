@@ -7,6 +7,7 @@ and the token of the session. A refusal says which one failed.
 import hashlib
 import hmac
 import math
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -165,7 +166,7 @@ async def _check_site(request: web.Request, session: Session | None) -> None:
 
 
 def safe_target(target: str | None) -> str:
-    """Give a path of this site; anything else becomes the front page."""
-    if not target or not target.startswith("/") or target[1:2] in ("/", "\\") or "\n" in target:
+    """Give a path of this site; anything else becomes the front page. Browsers leave out tabs and line ends."""
+    if not target or not target.isprintable() or not re.match(r"/(?![/\\])", target):
         return "/schedules"
     return target
