@@ -90,6 +90,12 @@ async def test_a_strike_compares_no_row_with_every_other(database: TestDatabase)
     assert len(re.findall("(?:Hash|Merge) Full Join", text)) == 2, text
 
 
+async def test_a_strike_looks_at_no_run_where_all_may_overlap(database: TestDatabase) -> None:
+    text = await explain(database, ticks.strike, [uuid4(), 1, "[]", "[]"])
+
+    assert re.search(r"One-Time Filter: .*g\.overlap = ANY", text), text
+
+
 async def explain(database: TestDatabase, query: Callable[..., Any], arguments: list[Any]) -> str:
     await database.pool.execute(FILL)
     found = re.search(

@@ -181,7 +181,8 @@ async def strike(
             FROM oban_jobs AS j
             WHERE
               g.outcome = 'enqueued'
-              AND (g.overlap = 'skip' OR (g.overlap = 'one_pending' AND j.state <> 'executing'))
+              AND g.overlap IN ('skip', 'one_pending')
+              AND (g.overlap = 'skip' OR j.state <> 'executing')
               AND j.meta ? 'cron_name'
               AND j.meta ->> 'cron_name' = g.name
               AND j.meta ->> 'trigger' IS DISTINCT FROM 'backfill'
