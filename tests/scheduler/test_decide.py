@@ -142,6 +142,20 @@ def test_a_huge_catch_up_goes_in_pieces_that_lose_nothing() -> None:
     assert seen == [NOON + n * SECOND for n in range(3 * 3600 + 1)]
 
 
+def test_ticks_that_lie_close_in_one_month_are_not_all_looked_at() -> None:
+    looks = list[None]()
+    first, last = (datetime(2026, 1, day, tzinfo=UTC) for day in (1, 31))
+    row = due(cron="* * * * 1 *", catchup="all", catchup_window=365 * 24 * HOUR, next_run_at=first)
+
+    verdict = decide(row, NOON, progressed=lambda: looks.append(None))
+
+    dropped, *kept = verdict.decisions
+    end = last + 24 * HOUR
+    assert (dropped.tick_at, dropped.until_at) == (first, end - 101 * SECOND)
+    assert [each.tick_at for each in kept] == [end - n * SECOND for n in range(100, 0, -1)]
+    assert len(looks) < 50
+
+
 def test_three_years_of_seconds_are_two_lines() -> None:
     verdict = decide(due(cron="* * * * * *"), NOON + timedelta(days=1100))
 

@@ -26,7 +26,7 @@ from quarterjack.queries import (
 )
 from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler import election as elections
-from quarterjack_scheduler import tick_loop
+from quarterjack_scheduler import striker, tick_loop
 from quarterjack_scheduler.election import Election, Peer
 from quarterjack_scheduler.tick_loop import TickLoop
 from tests.simulation.postgres import Postgres
@@ -60,7 +60,7 @@ def connect_loops(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, partial(_answer, answer))
     monkeypatch.setattr(ticks, "now", partial(_send, "now"))
     monkeypatch.setattr(elections, "connect", _connect)
-    for module in (elections, tick_loop):
+    for module in (elections, striker, tick_loop):
         monkeypatch.setattr(module, "boot", boot)
 
 

@@ -8,7 +8,8 @@ More than MOST missed runs are enqueued in several passes, so that the catch-up 
 others waiting.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -23,6 +24,7 @@ from quarterjack.unique import Unique
 GRACE = timedelta(seconds=30)
 COUNTED = 1_000
 MOST = 5_000
+STRETCH = 1_000
 NAMESPACE = UUID("b3a1f2a4-6a54-5d5c-9e0e-6f2f8f0a7c11")
 MOMENT = timedelta(microseconds=1)
 Calendars = Mapping[str, cron.Holidays]
@@ -54,9 +56,15 @@ class Verdict:
         return last.until_at or last.tick_at
 
 
-def decide(due: Due, now: datetime, calendars: Calendars = NO_CALENDARS) -> Verdict:
+def decide(
+    due: Due,
+    now: datetime,
+    calendars: Calendars = NO_CALENDARS,
+    progressed: Callable[[], object] = lambda: None,
+) -> Verdict:
     """Decide every tick of the schedule up to `now`; CronError if it cannot be read.
 
+    What looks at many ticks calls `progressed` from time to time.
     `now` is at or after the watermark. The watermark itself is taken as a tick: it was computed by the
     same evaluator, and it is what the compare-and-set checks.
     """
@@ -74,7 +82,7 @@ def decide(due: Due, now: datetime, calendars: Calendars = NO_CALENDARS) -> Verd
     elif due.catchup == "last":
         decisions = _newest(due, Span(timing, due.next_run_at, now), now)
     else:
-        decisions, kept = _all(due, missed, now)
+        decisions, kept = _all(due, missed, now, progressed)
         if len(kept) > MOST:
             upcoming, kept, late = kept[MOST], kept[:MOST], []
         decisions += [_run(timing, tick) for tick in [*kept, *late]]
@@ -112,15 +120,25 @@ class Span:
             tick = max(earlier, self.start)
         return None
 
-    def last(self, count: int) -> list[datetime]:
-        """Give the newest `count` ticks, in order; looks at no more than twice as many."""
-        step = timedelta(seconds=1)
-        while True:
-            begin = max(self.start, self.end - step * count)
-            found = list(Span(self.timing, begin, self.end).ticks(self.start))
-            if len(found) >= count or begin == self.start:
-                return found[-count:]
-            step *= 2
+    def last(
+        self, count: int, watermark: datetime, progressed: Callable[[], object]
+    ) -> list[datetime]:
+        """Give the newest `count` ticks, in order; looks from the end at stretches of few ticks, however they lie."""
+        found = deque[datetime]()
+        end, length = self.end, timedelta(seconds=STRETCH)
+        while len(found) < count and end >= self.start:
+            begin = max(self.start, end - length)
+            ticks = Span(self.timing, begin, end).ticks(watermark)
+            stretch = list(islice(ticks, STRETCH + 1))
+            progressed()
+            if len(stretch) > STRETCH:
+                length /= 2
+                continue
+            found.extendleft(reversed(stretch[len(found) - count :]))
+            end = begin - MOMENT
+            if len(stretch) < STRETCH // 4:
+                length *= 2
+        return list(found)
 
     def before(self, tick: datetime) -> "Span | None":
         return Span(self.timing, self.start, tick - MOMENT) if self.start < tick else None
@@ -166,9 +184,12 @@ def _newest(due: Due, owed: Span, now: datetime) -> list[Decision]:
     return [*lines, _run(owed.timing, newest), *barred]
 
 
-def _all(due: Due, missed: Span, now: datetime) -> tuple[list[Decision], list[datetime]]:
+def _all(
+    due: Due, missed: Span, now: datetime, progressed: Callable[[], object]
+) -> tuple[list[Decision], list[datetime]]:
     """Give the lines of what is dropped, and the ticks that are kept."""
-    kept = [tick for tick in missed.last(due.catchup_limit) if tick >= now - due.catchup_window]
+    window = Span(missed.timing, max(missed.start, now - due.catchup_window), missed.end)
+    kept = window.last(due.catchup_limit, due.next_run_at, progressed)
     if not kept:
         reason = f"older than its window of {due.catchup_window}"
         return missed.line("skipped_window", reason), []

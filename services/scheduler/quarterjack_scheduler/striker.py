@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 
 from quarterjack.asking import answered
+from quarterjack.clock import boot
 from quarterjack.database import LOST, REFUSED, Answer, Connection
 from quarterjack.queries import jobs, plans, ticks
 from quarterjack.queries.ticks import Due, Struck
@@ -23,6 +24,7 @@ from quarterjack_scheduler.election import Election
 log = logging.getLogger(__name__)
 
 BATCH = 500
+LONG = 0.5
 PATIENCE = 5.0
 OTHERS_FAULT = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
 UNREADABLE = (ValueError, TypeError, OverflowError, LookupError, AttributeError)
@@ -85,6 +87,7 @@ class Striker:
                 found.append(ready)
                 self._comes_again(ready.next_at)
             if number % BATCH == 0:
+                self._progressed()
                 await asyncio.sleep(0)  # others have their turn
         return found, whole
 
@@ -96,15 +99,15 @@ class Striker:
         self, db: Connection, rows: Sequence[Due], known: Calendars, term: int, now: datetime
     ) -> bool:
         """Decide and send what is overdue, a few decisions at a time; False if something is left."""
-        settled, batch, weight = True, list[Ready](), 0
+        settled, batch, weight, began = True, list[Ready](), 0, boot()
         for row in rows:
             ready, whole = await self.prepare(db, [row], known, term, now)
             settled = settled and whole
             batch += ready
             weight += sum(len(each.decisions) for each in ready)
-            if weight >= BATCH:
+            if batch and (weight >= BATCH or boot() - began >= LONG):
                 settled = await self.strike(db, batch, term) and settled
-                batch, weight = [], 0
+                batch, weight, began = [], 0, boot()
         return await self.strike(db, batch, term) and settled if batch else settled
 
     async def strike(self, db: Connection, batch: Sequence[Ready], term: int) -> bool:
@@ -119,7 +122,7 @@ class Striker:
         return settled
 
     def _ready(self, due: Due, known: Calendars, term: int, now: datetime) -> Ready:
-        verdict = decide(due, now, known)
+        verdict = decide(due, now, known, self._progressed)
         span = self._telemetry.start(
             f"tick {due.name}", kind="producer", attributes={"schedule": due.name}
         )
