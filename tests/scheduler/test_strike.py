@@ -160,6 +160,16 @@ async def test_the_uniqueness_of_the_job_type_applies(
     assert struck.job_id != first.id
 
 
+async def test_a_unique_job_of_a_moment_is_struck_like_any(database: TestDatabase) -> None:
+    unique = Unique(period=timedelta(microseconds=5))
+    term = await lead(database.pool)
+    await ready(database, uniqueness=unique.to_json())
+
+    _, [struck] = await strike(database.pool, await judge(database.pool, "s"), term=term)
+
+    assert struck.outcome == "enqueued"
+
+
 async def test_a_broken_line_leaves_the_watermark_where_it_was(database: TestDatabase) -> None:
     term = await lead(database.pool)
     await ready(database)

@@ -2,6 +2,8 @@
 
 import re
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 
 import aiohttp
 import pytest
@@ -9,9 +11,11 @@ import pytest
 import quarterjack
 from quarterjack import NewJob
 from quarterjack.database import Pool
+from quarterjack.queries import catalogue
 from quarterjack.testing import enqueued
 from quarterjack_worker import Context, job, testing
 from quarterjack_worker.handlers.middleware import Next
+from quarterjack_worker.handlers.registry import REGISTRY
 from tests.conftest import TestDatabase
 from tests.processes import free_port
 from tests.waiting import until
@@ -99,6 +103,16 @@ async def test_a_failed_job_waits_as_its_type_says(
 
     assert job["state"] == "retryable"
     assert least - 5 < job["waits"] < least * 1.1
+
+
+async def test_a_timeout_of_a_moment_is_registered(quarterjack_pool: Pool) -> None:
+    job("at_once")(lambda: None)
+    at_once = replace(REGISTRY["at_once"], timeout=timedelta(microseconds=5))
+
+    await catalogue.register(quarterjack_pool, [at_once.registration()], node="n")
+
+    stored = await quarterjack_pool.fetchval("SELECT timeout FROM qj_job_types")
+    assert stored == timedelta(microseconds=5)
 
 
 async def test_a_context_knows_its_attempt_and_its_deadline(database: TestDatabase) -> None:

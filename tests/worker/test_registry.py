@@ -193,6 +193,17 @@ class Office:
     def send(self, args: Report) -> None:
         """Send it."""
 
+    @staticmethod
+    async def by_hand(args: Report) -> None:
+        """Send it without an office."""
+
+
+def test_a_static_method_is_a_function() -> None:
+    job("by_hand")(vars(Office)["by_hand"])
+
+    assert REGISTRY["by_hand"].is_async
+    assert new_job(Office.by_hand, Report("2026-11")).worker == "by_hand"
+
 
 def test_a_method_is_refused_but_with_its_object() -> None:
     office = Office()
@@ -252,10 +263,10 @@ def test_bytes_that_are_no_text_are_told() -> None:
 
 def test_a_type_that_says_nothing_of_its_parameters_is_refused() -> None:
     with pytest.raises(JobTypeInvalid, match="no signature"):
-        job("odd")(dict)
+        job("odd")(max)
 
 
-@pytest.mark.parametrize("handler", [partial(print), 5])
+@pytest.mark.parametrize("handler", [partial(print), 5, Report, Office])
 def test_what_is_no_function_is_refused(handler: Any) -> None:
     with pytest.raises(JobTypeInvalid, match="is no function"):
         job("odd")(handler)

@@ -108,6 +108,12 @@ async def note_junk(args: Chosen, context: Context) -> None:
     context.notes["junk"] = object()
 
 
+@job("adopt", max_attempts=1)
+async def adopt(args: Chosen, context: Context) -> None:
+    """Take what is no job for a child."""
+    context.children.append("noted")  # type: ignore[arg-type] # what a program may do
+
+
 @job("reuse", max_attempts=1)
 async def reuse(args: Chosen, context: Context) -> None:
     """Enqueue the same object three times, and spoil it."""
@@ -218,8 +224,11 @@ async def test_a_generator_that_nobody_runs_fails_the_attempt(quarterjack_pool: 
     assert "returned a generator, of which nothing has run" in done.errors[0]["error"]
 
 
-async def test_notes_that_cannot_be_stored_discard_their_job(quarterjack_pool: Pool) -> None:
-    done = await perform(quarterjack_pool, note_junk)
+@pytest.mark.parametrize("handler", [note_junk, adopt])
+async def test_what_cannot_be_stored_discards_its_job(
+    quarterjack_pool: Pool, handler: Callable[..., object]
+) -> None:
+    done = await perform(quarterjack_pool, handler)
 
     assert done.state == "discarded"
     assert "Unstorable" in done.errors[0]["error"]

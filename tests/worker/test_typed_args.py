@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SecretStr
 from typing_extensions import TypedDict
 
 import quarterjack
@@ -76,6 +76,24 @@ def test_of_a_strict_type_only_what_does_not_fit_is_named() -> None:
 def test_what_is_no_json_is_named_by_its_field() -> None:
     with pytest.raises(JobInvalid, match="copies: Input should be a valid integer"):
         new_job(print_exactly, {"at": INSTANT, "name": "a", "copies": {1}})
+
+
+class Login(BaseModel):
+    name: str
+    password: SecretStr = SecretStr("")
+
+
+def test_a_secret_that_would_be_stored_as_asterisks_is_refused() -> None:
+    def log_in(args: Any) -> None:
+        """Log in."""
+
+    log_in.__annotations__["args"] = Login
+    job("log_in")(log_in)
+
+    with pytest.raises(JobInvalid, match="a secret would be stored"):
+        new_job(log_in, Login(name="ana", password=SecretStr("hush")))
+    assert new_job(log_in, Login(name="*" * 10)).args == {"name": "*" * 10, "password": ""}
+    assert new_job(log_in, {"name": "ana", "password": "hush"}).args["password"] == "hush"
 
 
 def test_a_type_that_only_type_checkers_know_is_told() -> None:

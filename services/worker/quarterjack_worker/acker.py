@@ -32,7 +32,7 @@ GATHER = 0.01
 FULL = 5_000
 REMEMBERED = 10_000
 FIRST_DELAY, LONGEST_DELAY = 0.05, 0.5
-POISON = (*REFUSED, ValueError, TypeError)
+POISON = (*REFUSED, ValueError, TypeError, AttributeError)
 FIRST_PATIENCE, LONGEST_PATIENCE = 3.0, 24.0
 PATIENCE = 0.25
 """For how many seconds a batch waits for what somebody holds."""

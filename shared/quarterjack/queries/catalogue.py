@@ -96,7 +96,7 @@ def _row(each: Registration) -> dict[str, Any]:
         "priority": each.priority,
         "max_attempts": each.max_attempts,
         "tags": each.tags,
-        "timeout": each.timeout and f"{each.timeout.total_seconds()} s",
+        "timeout": each.timeout and f"{each.timeout.total_seconds():f} s",
         "uniqueness": each.uniqueness,
         "schedule": each.schedule,
         "redacted": each.redacted,

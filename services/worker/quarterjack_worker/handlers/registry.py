@@ -27,6 +27,8 @@ from quarterjack_worker.handlers.job_types import (
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 REGISTRY: dict[str, JobType] = {}
+MASK = "*" * 10
+"""What pydantic writes of a SecretStr that is not empty."""
 
 
 def job(
@@ -122,7 +124,9 @@ def import_jobs(modules: Sequence[str]) -> None:
 
 
 def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType:
-    if not callable(handler) or not hasattr(handler, "__qualname__"):
+    if isinstance(handler, staticmethod):
+        handler = handler.__func__
+    if not callable(handler) or not hasattr(handler, "__qualname__") or isinstance(handler, type):
         raise JobTypeInvalid(
             f"job {name!r}: {handler!r:.80} is no function: write def or async def"
         )
@@ -133,7 +137,9 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
         handler.__qualname__,
     ):
         taken = f"{other.handler.__module__}.{other.handler.__qualname__}"
-        raise JobTypeInvalid(f"{where}: {taken} has this name already; choose another")
+        twice = other.handler.__qualname__ == handler.__qualname__
+        better = "choose another" + (", or import its file by one name alone" if twice else "")
+        raise JobTypeInvalid(f"{where}: {taken} has this name already; {better}")
     try:
         NewJob(
             worker=name,
@@ -182,6 +188,10 @@ def _plain(type: JobType, args: object) -> Mapping[str, Any]:
         raise JobInvalid(f"args of {type.name}: {problems(error)}") from error
     except (PydanticSerializationError, UnicodeDecodeError) as error:
         raise JobInvalid(f"args of {type.name}: {error}") from error
+    if plain is not args and MASK in str(plain) and taken != args:
+        raise JobInvalid(
+            f"args of {type.name}: a secret would be stored as {MASK}: take a str, and name it in `redacted`"
+        )
     if plain is args and not _is_json(plain):
         with suppress(ValueError):  # what cannot be written so is refused when it is stored
             written = _written(type, plain)
