@@ -120,7 +120,7 @@ def in_words(error: BaseException) -> str:
             return str(error)
         case asyncpg.InsufficientPrivilegeError():
             return (
-                f"{error}: the role must own the qj_ tables, and read and write oban_jobs; "
+                f"{error}: the role must own the qj_ tables and views, and read and write Oban's; "
                 "quarterjack-migrate needs CREATE on the schema"
             )
     return f"cannot reach the database: {error}"
