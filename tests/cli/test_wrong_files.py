@@ -26,7 +26,7 @@ schedules:
     uniqueness: {period: 5}
     jitter: 2d
   e: {worker: z, cron: "@daily", calendars: [nope]}
-  f: {cron: "@daily", args: {x: .inf, y: 0755}}
+  f: {cron: "@daily", args: {x: .inf, y: 0755, z: 12:30}}
   g: 3
 """
 SAID = [
@@ -44,7 +44,9 @@ SAID = [
     "19: d: uniqueness: period: 5 of what?",
     "20: d: jitter: ",
     "21: e: calendars: there is no calendar 'nope'",
+    "22: .inf is read differently by YAML programs",
     "22: 0755 is read differently by YAML programs",
+    "22: 12:30 is read differently by YAML programs",
     "22: f: worker: is missing",
     "23: g: give a mapping with worker and cron",
 ]

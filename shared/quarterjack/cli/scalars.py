@@ -1,6 +1,6 @@
 """What a plain scalar means: JSON's values, and text for all else.
 
-YAML 1.1 and 1.2 disagree on `yes`, `0755` and `12:30`; what they read differently must be quoted.
+YAML 1.1, 1.2 and JSON disagree on `yes`, `0755`, `12:30` and `.inf`; what they read differently must be quoted.
 """
 
 import re
@@ -9,7 +9,10 @@ AMBIGUOUS = frozenset({"yes", "no", "on", "off", "y", "n"})
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 TRUTHS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,300})")
-OCTAL = re.compile(r"[-+]?0[0-9_]+|0o[0-7]+|0x[0-9a-fA-F]+|0b[01]+")
+NUMERIC = re.compile(
+    r"[-+]?(?:0[0-9_]+|[0-9]+_[0-9_.]*|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)"
+    r"|0o[0-7]+|0x[0-9a-fA-F]+|0b[01]+|[-+]?\.(?:inf|Inf|INF|nan|NaN|NAN)"
+)
 FLOAT = re.compile(r"[-+]?(?:[0-9]{1,300}\.[0-9]*|\.[0-9]+|[0-9]{1,300})(?:[eE][-+]?[0-9]{1,5})?")
 
 Scalar = str | int | float | bool | None
@@ -31,7 +34,7 @@ def read(text: str) -> Scalar:
         )
     if INTEGER.fullmatch(text):
         return int(text)
-    if OCTAL.fullmatch(text):
+    if NUMERIC.fullmatch(text):
         raise AmbiguousScalar(
             f"{text[:40]} is read differently by YAML programs: write '{text[:40]}' for the text"
         )
