@@ -37,8 +37,8 @@ def server(
     with tempfile.TemporaryDirectory(prefix="quarterjack-", dir=MEMORY if roomy else None) as place:
         started = Server(Path(place) / "data", bin_dir=bin_dir, settings=settings)
         with _kept(Path(place), started):
-            started.start()
             try:
+                started.start()
                 yield started
             finally:
                 started.stop("immediate")

@@ -13,7 +13,7 @@ from quarterjack.model import Job
 from quarterjack.queries import testing
 
 NEAR = timedelta(seconds=5)
-SHOWN = 20
+SHOWN, LONGEST = 20, 1_000
 
 
 async def enqueued(
@@ -128,7 +128,7 @@ def _wanted(
 ) -> str:
     parts = [worker]
     if args is not None:
-        parts.append(f"with args {dict(args)}")
+        parts.append(f"with args {_cut(dict(args))}")
     if queue is not None:
         parts.append(f"in queue {queue}")
     if isinstance(due, timedelta):
@@ -142,8 +142,13 @@ def _shown(jobs: list[Job]) -> str:
     if not jobs:
         return "no job waits"
     lines = [
-        f"  {job.id} {job.worker} with args {job.args} in queue {job.queue}, {job.state} for {job.scheduled_at}"
+        f"  {job.id} {job.worker} with args {_cut(job.args)} in queue {job.queue}, {job.state} for {job.scheduled_at}"
         for job in jobs[:SHOWN]
     ]
     more = [f"  and {len(jobs) - SHOWN} more"] if len(jobs) > SHOWN else []
     return "\n".join(["what waits:", *lines, *more])
+
+
+def _cut(args: object) -> str:
+    text = str(args)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

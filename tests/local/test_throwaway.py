@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quarterjack_local import throwaway
 from quarterjack_local.postgres import Server
 from quarterjack_local.privileges import command_line
 from tests.conftest import binaries
@@ -46,3 +47,21 @@ async def test_it_ends_with_its_owner(end: signal.Signals | None) -> None:
         return not data.parent.exists() and not command_line(pid).strip()
 
     await until(gone, within=30)
+
+
+def test_it_ends_when_its_start_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, pids = Server.start, list[int | None]()
+
+    def interrupted(server: Server) -> str:
+        start(server)
+        pids.append(server.running())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Server, "start", interrupted)
+
+    with pytest.raises(KeyboardInterrupt), throwaway.server(bin_dir=binaries()[0].path):
+        pass
+
+    [pid] = pids
+    assert pid is not None
+    assert not command_line(pid).strip()

@@ -118,13 +118,14 @@ def test_an_option_that_cannot_be_used_is_refused(options: dict[str, Any], said:
 
 
 def test_a_taken_name_is_refused() -> None:
-    job("one")(lambda: None)
+    first, again = [lambda: None for _ in range(2)]
+    again.__module__ = "shop.jobs"
+    job("one")(first)
 
-    def another() -> None:
-        """Not the same."""
-
-    with pytest.raises(JobTypeInvalid, match="has this name already"):
-        job("one")(another)
+    with pytest.raises(JobTypeInvalid, match=r"has this name already; choose another$"):
+        job("one")(alone_in_the_world)
+    with pytest.raises(JobTypeInvalid, match="import its file by one name alone"):
+        job("one")(again)
 
 
 def test_args_that_are_no_object_are_refused() -> None:

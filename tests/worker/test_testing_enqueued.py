@@ -50,6 +50,15 @@ async def test_a_failing_assertion_shows_what_waits(quarterjack_pool: Pool) -> N
     assert "mail with args {'to': 'ana'} in queue default, available" in str(missing.value)
 
 
+async def test_a_failing_assertion_is_short(quarterjack_pool: Pool) -> None:
+    await quarterjack.enqueue(quarterjack_pool, "mail", {"body": "x" * 100_000})
+
+    with pytest.raises(AssertionError, match=r"mail with args .* in queue default") as missing:
+        await assert_enqueued(quarterjack_pool, "mail", {"body": "y" * 100_000})
+
+    assert len(str(missing.value)) < 5_000
+
+
 async def test_what_is_enqueued_is_seen_inside_the_transaction_of_any_connection(
     quarterjack_address: Address,
 ) -> None:
