@@ -101,7 +101,7 @@ def row_of(job: NewJob, mark: Mapping[str, Any] | None = None) -> Row:
             "meta": encode_object("meta", {**job.meta, "qj_unique": key}),
             "key": key,
             "states": job.unique.blocking_states(),
-            "period": None if job.unique.period is None else job.unique.period.total_seconds(),
+            "period": job.unique.period and str(job.unique.period),
             "replace": job.unique.replace,
         }
     return row

@@ -249,7 +249,7 @@ def test_what_is_sent_tells_the_tick_and_its_schedule() -> None:
         "traceparent": "00-x",
     }
     assert row["meta"]["qj_unique"] == unique.key(worker="w", queue="q", args={})
-    assert row["unique_period"] == "3600.000000 s"
+    assert row["unique_period"] == "1:00:00"
     assert to_move(verdict)["expected_at"] == NOON.isoformat()
 
 

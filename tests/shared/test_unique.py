@@ -10,6 +10,7 @@ import pytest
 import quarterjack
 from quarterjack import Enqueued, JobInvalid, NewJob, Unique
 from quarterjack.inserting import CHUNK
+from quarterjack.unique import LONGEST
 from tests.conftest import TestDatabase
 from tests.waiting import until
 
@@ -48,6 +49,19 @@ async def test_a_unique_job_is_free_again_after_its_period(database: TestDatabas
     await database.pool.execute("UPDATE oban_jobs SET inserted_at = inserted_at - interval '61 s'")
 
     assert not (await quarterjack.enqueue(database.pool, "w", unique=unique)).conflict
+
+
+@pytest.mark.parametrize(
+    "period", [timedelta.resolution, timedelta(days=2, microseconds=1), LONGEST]
+)
+async def test_any_period_can_be_written(database: TestDatabase, period: timedelta) -> None:
+    unique = Unique(period=period)
+    first = await quarterjack.enqueue(database.pool, "w", unique=unique)
+
+    again = await quarterjack.enqueue(database.pool, "w", unique=unique)
+
+    assert again.conflict is (period > timedelta.resolution)
+    assert (again.id == first.id) is again.conflict
 
 
 @pytest.mark.parametrize(("states", "conflict"), [("successful", True), ("incomplete", False)])

@@ -266,9 +266,7 @@ def to_rows(verdict: Verdict, *, term: int, traceparent: str | None) -> list[dic
                 "reason": decision.reason,
                 "meta": meta,
                 "unique_states": unique and unique.blocking_states(),
-                "unique_period": unique
-                and unique.period
-                and f"{unique.period.total_seconds():f} s",
+                "unique_period": unique and unique.period and str(unique.period),
             }
         )
     return rows

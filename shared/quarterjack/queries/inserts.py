@@ -168,7 +168,6 @@ async def insert_unique(db: Database, rows: Sequence[Row], *, rings_itself: bool
             "args": json.loads(row["args"]),
             "meta": json.loads(row["meta"]),
             "scheduled_at": row["scheduled_at"] and row["scheduled_at"].isoformat(),
-            "period": None if row["period"] is None else f"{row['period']} seconds",
         }
         for place, row in enumerate(rows)
     ]
