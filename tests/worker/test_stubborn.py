@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -152,6 +153,7 @@ async def spoil(args: Chosen, context: Context) -> None:
 async def shout(args: Chosen, context: Context) -> None:
     """Tell what no page can show."""
     logging.addLevelName(35, "LOUD\x00")
+    context.progress(Fraction(1, 3))  # type: ignore[arg-type] # a number, as those of numpy
     context.progress(10**400)
     log.log(35, "shouted", exc_info=Unreadable())
 

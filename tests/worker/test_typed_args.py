@@ -96,6 +96,26 @@ def test_a_secret_that_would_be_stored_as_asterisks_is_refused() -> None:
     assert new_job(log_in, {"name": "ana", "password": "hush"}).args["password"] == "hush"
 
 
+class Share(BaseModel):
+    parts: int
+
+    def model_post_init(self, _: Any) -> None:
+        assert 100 // self.parts
+
+
+@job("share", max_attempts=1)
+def share(args: Share) -> None:
+    """Share it."""
+
+
+async def test_what_a_validator_raises_is_of_the_args(quarterjack_pool: Pool) -> None:
+    with pytest.raises(JobInvalid, match="args of share: ZeroDivisionError"):
+        new_job(share, {"parts": 0})
+
+    done = await perform(quarterjack_pool, share, {"parts": 0})
+    assert "ArgsInvalid: ZeroDivisionError" in done.errors[0]["error"]
+
+
 def test_a_type_that_only_type_checkers_know_is_told() -> None:
     def send(args: Any) -> None:
         """Send it."""

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
 
 from quarterjack.encoding import ENCODER
 from quarterjack.errors import JobInvalid, SettingInvalid
@@ -16,6 +15,7 @@ from quarterjack.new_job import NewJob
 from quarterjack.unique import Unique, are_texts
 from quarterjack_worker.handlers import backoff as waits
 from quarterjack_worker.handlers.backoff import Backoff
+from quarterjack_worker.handlers.failures import name as said
 from quarterjack_worker.handlers.job_types import (
     DefaultSchedule,
     JobType,
@@ -186,8 +186,10 @@ def _plain(type: JobType, args: object) -> Mapping[str, Any]:
         taken = type.read(plain)
     except ValidationError as error:
         raise JobInvalid(f"args of {type.name}: {problems(error)}") from error
-    except (PydanticSerializationError, UnicodeDecodeError) as error:
-        raise JobInvalid(f"args of {type.name}: {error}") from error
+    except JobInvalid:
+        raise
+    except Exception as error:  # a validator may raise anything
+        raise JobInvalid(f"args of {type.name}: {said(error)}") from error
     if plain is not args and MASK in str(plain) and taken != args:
         raise JobInvalid(
             f"args of {type.name}: a secret would be stored as {MASK}: take a str, and name it in `redacted`"

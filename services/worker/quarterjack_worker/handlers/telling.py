@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from numbers import Real
 
 from quarterjack.model import Job
 from quarterjack.queries.claims import Claim
@@ -40,7 +41,7 @@ class Telling:
 
     def progress(self, percent: float, message: str | None) -> None:
         """Take how far the attempt is; ValueError for what is no number."""
-        if not isinstance(percent, int | float) or not -math.inf < percent < math.inf:
+        if not isinstance(percent, Real) or not -math.inf < percent < math.inf:
             raise ValueError(f"progress is {percent!r:.60}: give a percentage from 0 to 100")
         self._percent = float(min(max(percent, 0), 100))
         self._message = None if message is None else storable(str(message), LONGEST_MESSAGE)
