@@ -3,12 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from quarterjack.clock import within
 from quarterjack.database import Pool
 from quarterjack.errors import SettingInvalid
 from quarterjack.queries import alerts, deliveries
@@ -197,6 +198,35 @@ async def test_a_process_tells_though_nobody_can_lead(database: TestDatabase) ->
     assert web.received[0]["kind"] == "undecided"
     assert "no scheduler has decided it" in said[0]
     assert not any(urlsplit(web.url).path in line for line in scheduler.lines)
+
+
+async def test_an_answer_that_does_not_end_keeps_no_process_from_ending(
+    database: TestDatabase,
+) -> None:
+    await overdue(database)
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+        asked.set()
+        with suppress(OSError):
+            while not await within(1, reader.read()):
+                writer.write(b"x")
+        writer.close()
+        ended.set()
+
+    async with (
+        await asyncio.start_server(drip, "127.0.0.1", 0) as server,
+        cluster(database) as running,
+    ):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        scheduler = await running.start(
+            "scheduler-1", "quarterjack_scheduler", env={"QUARTERJACK_ALERT_WEBHOOK": url}
+        )
+        await asyncio.wait_for(asked.wait(), 30)
+
+        assert await scheduler.stop() == 0
+        await ended.wait()
 
 
 async def test_without_a_channel_alerts_are_rows(database: TestDatabase) -> None:

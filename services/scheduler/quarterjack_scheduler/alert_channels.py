@@ -64,8 +64,11 @@ class Webhook:
         }
         headers = {"Content-Type": "application/json", "User-Agent": "quarterjack"}
         request = Request(self.url, json.dumps(content).encode(), headers, method="POST")  # noqa: S310 - checked
-        with OPENER.open(request, timeout=ANSWER_WITHIN):
-            pass
+        try:
+            OPENER.open(request, timeout=ANSWER_WITHIN).close()
+        except HTTPError as refused:
+            refused.close()
+            raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
+from threading import Thread
 
 from quarterjack.asking import ask
 from quarterjack.database import LOST, Connection, Pool
@@ -76,7 +78,7 @@ class Alerts:
             try:
                 async with asyncio.timeout(SENT_WITHIN):
                     page = self._told.page(delivery.alert.schedule)
-                    await asyncio.to_thread(channel.send, delivery, page)
+                    await _aside(partial(channel.send, delivery, page))
             except UNDELIVERED as error:
                 await self._put_off(delivery, describe(error))
                 return
@@ -94,6 +96,23 @@ class Alerts:
         )
         failed = partial(deliveries.failed, delivery=delivery, error=error, again_in=again_in)
         await ask(self._pool, failed, ANSWER_WITHIN)
+
+
+async def _aside(send: Callable[[], None]) -> None:
+    """Send in a thread that the end of this process does not wait for, however slowly it is answered."""
+    sent = Future[None]()
+    sent.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            send()
+        except Exception as error:
+            sent.set_exception(error)
+        else:
+            sent.set_result(None)
+
+    Thread(target=work, name="alerts", daemon=True).start()
+    await asyncio.wrap_future(sent)
 
 
 async def _again(
