@@ -19,7 +19,10 @@ ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 def encode_object(name: str, value: Mapping[str, Any]) -> str:
     """Write a JSON object that Postgres and every Oban can store; JobInvalid says what cannot be."""
     if type(value) is not dict and not isinstance(value, Mapping):
-        raise JobInvalid(f"{name} is a {type(value).__name__}: give an object with text keys")
+        better = ", or what quarterjack_worker.new_job makes of it" if name == "args" else ""
+        raise JobInvalid(
+            f"{name} is a {type(value).__name__}: give an object with text keys{better}"
+        )
     if not value:
         return "{}"
     _check_shape(name, value)

@@ -127,6 +127,7 @@ async def test_a_scheduled_insert_rings_nobody(database: TestDatabase) -> None:
         ({"args": {1: "x"}}, "key that is not a text"),
         ({"args": ["x"]}, "give an object"),
         ({"args": []}, "give an object"),
+        ({"args": NewJob(worker="w")}, "NewJob: give an object with text keys, or what .*new_job"),
         ({"meta": ""}, "give an object"),
         ({"args": {"x": [{1: "x"}]}}, "key that is not a text"),
         ({"args": {"x": {None: 1, "null": 2}}}, "key that is not a text"),
