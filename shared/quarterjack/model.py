@@ -70,7 +70,10 @@ Row = dict[str, Any]
 
 
 class Enqueued(NamedTuple):
-    """What became of an insert: the new job's id, or the id of the job it conflicts with, and if that was replaced."""
+    """What became of an insert: the new job's id, or the id of the job it conflicts with, and if that was replaced.
+
+    There is no id when the job that it conflicts with is deleted in the same moment.
+    """
 
     id: int | None
     conflict: bool = False
