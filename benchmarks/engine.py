@@ -90,8 +90,10 @@ class Comparison:
             0.7,
             0.85,
         )
-        two = await self._drain([self.ours], many, processes=2)
+        two = await self._drain([self.ours, self.bare], many, processes=2)
         self.table.at_least("two processes, beside one", two[self.ours.name].rate, one, "/s", 1.2)
+        loops = two[self.bare.name].rate, found[self.bare.name].rate
+        self.table.at_least("two bare loops, beside one", *loops, "/s", None)
         others = 1_000_000 // self.scale
         full = await self._drain([self.ours], many, others=others)
         what = f"with {others:,} finished and {others:,} future jobs"
