@@ -57,13 +57,18 @@ BORROWED: ContextVar[bool] = ContextVar("borrowed", default=False)
 
 
 class OpenPool(asyncpg.Pool):
-    """A pool that is open, for any number of users: none of them closes it by taking it for a connection."""
+    """A pool that is open, for any number of users: none of them closes it, nor takes it for a connection."""
 
     __slots__ = ()
 
     async def __aenter__(self) -> NoReturn:
         raise TypeError(
             "a pool is no connection, and this one is open: write `async with pool.acquire() as connection`"
+        )
+
+    async def close(self) -> NoReturn:
+        raise TypeError(
+            "others use this pool too: it is closed by who opened it, at the end of its block"
         )
 
 

@@ -100,5 +100,7 @@ async def test_a_pool_that_is_taken_for_a_connection_stays_open(database: TestDa
     with pytest.raises(TypeError, match=r"write `async with pool\.acquire\(\) as connection`"):
         async with database.pool:
             pass
+    with pytest.raises(TypeError, match="it is closed by who opened it"):
+        await database.pool.close()
 
     assert await database.pool.fetchval("SELECT 1") == 1
