@@ -252,7 +252,7 @@ async def test_a_foreign_schema_is_said(tmp_path: Path, database: TestDatabase) 
 async def test_an_address_that_is_none_is_said(tmp_path: Path) -> None:
     said = await refused(tmp_path, "--database-url", "mysql://127.0.0.1/quarterjack")
 
-    assert said.startswith("quarterjack-local: cannot use the database: ")
+    assert said.startswith("quarterjack-local: the address of the database cannot be used: ")
 
 
 async def test_psql_opens_the_embedded_database_and_closes_it_again(tmp_path: Path) -> None:

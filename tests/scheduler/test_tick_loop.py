@@ -1,5 +1,6 @@
 """The leader's loop: what people write into the table, and one schedule's trouble that stays its own."""
 
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -32,10 +33,11 @@ POISON: dict[str, dict[str, Any]] = {
     "period": {"uniqueness": {"period": 1e300}},
     "states": {"uniqueness": {"states": ["x"]}},
     "keys": {"uniqueness": {"keys": [{}]}},
-    "deep": {"uniqueness": {}, "args": {"deep": "here"}},
     "refused": {"worker": "refused_by_a_trigger"},
     "checked": {"worker": "refused_by_a_constraint"},
 }
+if sys.version_info < (3, 12):  # later ones can read it
+    POISON["deep"] = {"uniqueness": {}, "args": {"deep": "here"}}
 REFUSALS = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
   $$ BEGIN IF NEW.worker = 'refused_by_a_trigger' THEN RAISE EXCEPTION 'not here'; END IF; RETURN NEW; END $$;

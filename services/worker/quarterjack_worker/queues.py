@@ -213,7 +213,7 @@ class Queues:
                 running=queue.running,
                 paused=queue.resting,
             )
-            for queue in self._queues.values()
+            for queue in self
         ]
 
     def look_again(self, *, limited: bool) -> None:
@@ -225,7 +225,7 @@ class Queues:
 
     def rung(self, name: object) -> list[Queue]:
         """Take note of an insert into one queue, or, unnamed, into any; give those of ours."""
-        rung = [queue for queue in self._queues.values() if name in (None, queue.name)]
+        rung = [queue for queue in self if name in (None, queue.name)]
         for queue in rung:
             queue.hungry = True
         return rung
@@ -242,7 +242,7 @@ class Queues:
         ident, name = signal.get("ident", "any"), signal.get("queue")
         if ident not in ("any", f"{NAME}.{self._node}"):
             return
-        for queue in self._queues.values():
+        for queue in self:
             if name not in ("*", queue.name):
                 continue
             change = _read(signal, queue)
@@ -270,9 +270,7 @@ class Queues:
         if self.unwritten or read_at < self.written_at:
             return False
         changed = [
-            queue
-            for queue in self._queues.values()
-            if (wish := asked.get(queue.producer)) is not None and queue.follow(wish)
+            queue for queue in self if (wish := asked.get(queue.producer)) and queue.follow(wish)
         ]
         for queue in changed:
             log.info("queue %s: %s", queue.name, queue.words())
