@@ -54,6 +54,29 @@ async def gone(pid: int) -> bool:
     return not lives(pid)
 
 
+async def test_a_process_that_hears_what_its_session_is_told_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the SIGTERM of a deploy, before it can pass over that."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "deaf_at_second.py").write_text(
+        f"""
+import os, pathlib, signal
+heard = pathlib.Path({str(tmp_path / "heard")!r})
+if not heard.exists():
+    heard.touch()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+    )
+
+    process = await Process.start(["deaf_at_second"])
+
+    assert process.idle
+    assert (tmp_path / "heard").exists()
+    await process.end()
+
+
 async def test_a_process_that_dies_takes_its_own_job_along(
     database: TestDatabase, tmp_path: Path
 ) -> None:

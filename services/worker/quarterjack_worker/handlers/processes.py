@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 CHILD = "quarterjack_worker.handlers.child"
 READY_WITHIN = 60.0
 KILL_AFTER = 1.0
+ENDS = (-signal.SIGTERM, -signal.SIGINT)
 
 
 class Processes:
@@ -102,7 +103,10 @@ class Process:
 
     @classmethod
     async def start(cls, modules: list[str]) -> "Process":
-        """Start one that has imported the modules; Failed if it cannot."""
+        """Start one that has imported the modules; Failed if it cannot.
+
+        What its session is told may still reach it at its very begin: then another is started.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -121,6 +125,8 @@ class Process:
                 started.idle = isinstance(await started._receive(), Ready)
         except (OSError, EOFError) as error:
             how = await started._obituary()
+            if process.returncode in ENDS:
+                return await cls.start(modules)
             raise Failed(f"ProcessDied: a process for it {how} before it was ready") from error
         finally:
             if not started.idle:
