@@ -66,7 +66,7 @@ async def test_f25_a_worker_ends_in_time_while_somebody_holds_the_jobs(
             person.transaction(),
         ):
             await person.execute(LOCKS["the jobs"])
-            await all.field.pass_time(13.0)  # by now a claim is waited for in vain for long
+            await all.field.pass_time(27.0)  # by now a claim is waited for in vain for 24 s
             old.service.send(signal.SIGTERM)
             await until(partial(said, old, " stopped"), within=14.0)
 

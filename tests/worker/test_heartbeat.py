@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from quarterjack.queries.producers import Producing
-from quarterjack_worker.heartbeat import Heartbeat
+from quarterjack_worker.heartbeat import Heartbeat, HeartbeatEnded
 from tests.conftest import TestDatabase
 from tests.waiting import until
 from tests.worker.test_claims import producer
@@ -79,3 +79,24 @@ async def test_a_life_counts_before_it_can_claim(
         heartbeat.start()
 
         assert turns.read(1) == b"."
+
+
+async def test_a_heartbeat_that_ends_by_an_error_ends_its_process(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quarterjack_worker.heartbeat._end_with_parent", None)
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0):
+        heartbeat = Heartbeat(
+            database.address,
+            "n",
+            list,
+            asked=lambda *_: None,
+            condemned=lambda: None,
+            turns=writer,
+        )
+        heartbeat.start()
+
+        with pytest.raises(HeartbeatEnded):
+            async with asyncio.timeout(10):
+                await heartbeat.watch()

@@ -30,8 +30,8 @@ are, by and by, for whatever keeps a claim from being answered may keep its sess
 class Claimer:
     """Claims for queues that are `limited`, or for those that are not; `wake` makes it look at once.
 
-    `unanswered` holds the nonces of claims under way, and
-    for each the ids of jobs that were cancelled meanwhile: it may have taken them.
+    `unanswered` holds the nonces of claims under way, and for each the ids of jobs that were cancelled meanwhile: it
+    may have taken them.
     """
 
     def __init__(

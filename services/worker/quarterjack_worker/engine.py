@@ -69,7 +69,7 @@ class Engine:
             )
             for limited in (False, True)
         }
-        self._silence = asyncio.get_running_loop().call_later(SILENT, self._look_blindly)
+        self._silence = self._look_blindly_in(SILENT)
 
     def heard(self, channel: str, message: dict[str, Any]) -> None:
         """Take a notification: an insert, a signal, or that the signal that follows is kept in qj_queues."""
@@ -91,7 +91,7 @@ class Engine:
     def beaten(self, waiting: Iterable[str]) -> None:
         """Take from a heartbeat which queues have jobs waiting; of those that limits hold back that is known."""
         self._silence.cancel()
-        self._silence = asyncio.get_running_loop().call_later(SILENT, self._look_blindly)
+        self._silence = self._look_blindly_in(SILENT)
         for queue in waiting:
             if not self._queues[queue].held_back:
                 self._ring(queue)
@@ -136,7 +136,10 @@ class Engine:
             queue.hungry = True
             self._claimers[queue.limited].make_room(queue)
 
+    def _look_blindly_in(self, seconds: float) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(seconds, self._look_blindly)
+
     def _look_blindly(self) -> None:
         """Look at every queue, again and again until a heartbeat is answered."""
         self.wake()
-        self._silence = asyncio.get_running_loop().call_later(POLL, self._look_blindly)
+        self._silence = self._look_blindly_in(POLL)
