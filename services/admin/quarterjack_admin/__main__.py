@@ -66,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="quarterjack-admin",
         description=__doc__,
         epilog="environment: DATABASE_URL, DATABASE_DIRECT_URL, QUARTERJACK_SCHEMA, QUARTERJACK_NODE, "
-        "QUARTERJACK_PUBLIC_URL, QUARTERJACK_ALLOW_PLAIN_HTTP, QUARTERJACK_TELEMETRY, QUARTERJACK_LOG",
+        "QUARTERJACK_PUBLIC_URL, QUARTERJACK_ALLOW_PLAIN_HTTP, QUARTERJACK_TELEMETRY, "
+        "QUARTERJACK_STATEMENT_CACHE, QUARTERJACK_LOG, QUARTERJACK_LOG_LEVEL",
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen, default 127.0.0.1")
     parser.add_argument("--port", type=_port, default=8080, help="default 8080")

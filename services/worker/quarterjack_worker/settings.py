@@ -34,8 +34,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         prog="quarterjack-worker",
         description="Runs jobs of some queues.",
         epilog="environment: DATABASE_URL, DATABASE_DIRECT_URL, QUARTERJACK_SCHEMA, QUARTERJACK_NODE, "
-        "QUARTERJACK_TELEMETRY, QUARTERJACK_LOG, QUARTERJACK_LOG_LEVEL; QUARTERJACK_HEALTH=host:port answers "
-        "/live and /ready there",
+        "QUARTERJACK_TELEMETRY, QUARTERJACK_STATEMENT_CACHE, QUARTERJACK_LOG, QUARTERJACK_LOG_LEVEL; "
+        "QUARTERJACK_HEALTH=host:port answers /live, /ready and /metrics there",
     )
     parser.add_argument(
         "--import",
