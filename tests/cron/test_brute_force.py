@@ -83,6 +83,25 @@ def test_the_tick_after_the_tick_before_an_instant_is_not_before_it(name: str) -
             assert parsed.prev_before(after, zone, dst) == before, (parsed, zone, dst, instant)
 
 
+@pytest.mark.parametrize("name", ZONES)
+def test_ticks_are_counted_as_they_would_be_visited(name: str) -> None:
+    zone, dice, unknown = ZoneInfo(name), random.Random(name), 0
+    for seed in range(200):
+        parsed = _parsed(wanted(seed, with_seconds=seed % 4 == 0).text)
+        if parsed is None:
+            continue
+        change, dst = dice.choice(changes_of(name)), dice.choice(cron.DST_POLICIES)
+        until = change + dice.uniform(-2, 2) * DAY
+        after = until - abs(dice.gauss(0, 1)) * DAY
+        counted = parsed.count(after, until, zone, dst)
+        if counted is None:
+            unknown += 1
+        else:
+            visited = list(parsed.ticks(after + MOMENT, until, zone, dst))
+            assert counted == len(visited), (parsed, zone, dst, after, until)
+    assert unknown < 20
+
+
 def test_wall_times_are_the_same_backwards() -> None:
     for seed in range(EXPRESSIONS):
         parsed = _parsed(wanted(seed, with_seconds=True).text)

@@ -50,6 +50,7 @@ def test_an_interval_knows_no_zone_and_no_clock_change() -> None:
     ticks = list(interval.ticks(start, end, zone, "skip"))
 
     assert ticks == [start + timedelta(minutes=40) * n for n in range(73)]
+    assert interval.count(start, end, zone, "skip") == 72
 
 
 @pytest.mark.parametrize(

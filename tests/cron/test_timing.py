@@ -45,6 +45,7 @@ def test_it_is_its_expression_moved_and_cut(expression: str, jitter: timedelta) 
 
     assert list(timing.ticks(before, after)) == expected
     dice = random.Random(expression)
+    assert timing.count(before, after) == len(expected)
     for _ in range(30):
         instant = before + dice.random() * (after - before)
         later, earlier = (
@@ -53,6 +54,8 @@ def test_it_is_its_expression_moved_and_cut(expression: str, jitter: timedelta) 
         )
         assert timing.next_after(instant) == (later[0] if later else None)
         assert timing.prev_before(instant) == (earlier[-1] if earlier else None)
+        assert timing.count(instant, after) == len([t for t in expected if t >= instant])
+        assert timing.count(before, instant) == len([t for t in expected if t <= instant])
 
 
 def test_bounds_belong_to_it() -> None:

@@ -11,6 +11,7 @@ from quarterjack.queries.ticks import Due
 from quarterjack_scheduler.decide import MOST, decide, tick_id, to_move, to_rows
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+FALL_BACK = datetime(2026, 11, 1, 6, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
 
@@ -128,9 +129,10 @@ def test_a_huge_catch_up_goes_in_pieces_that_lose_nothing() -> None:
     it = due(cron="* * * * * *", catchup="all", catchup_limit=100_000)
     now = NOON + 3 * HOUR
     seen: list[datetime] = []
+    searched = list[None]()
 
     while it.next_run_at <= now:
-        verdict = decide(it, now)
+        verdict = decide(it, now, progressed=lambda: searched.append(None))
         seen += [d.tick_at for d in verdict.decisions]
         assert len(verdict.decisions) <= MOST + 31
         assert {d.outcome for d in verdict.decisions} == {"enqueued"}
@@ -140,6 +142,7 @@ def test_a_huge_catch_up_goes_in_pieces_that_lose_nothing() -> None:
         )
 
     assert seen == [NOON + n * SECOND for n in range(3 * 3600 + 1)]
+    assert not searched
 
 
 def test_ticks_that_lie_close_in_one_month_are_not_all_looked_at() -> None:
@@ -160,6 +163,20 @@ def test_three_years_of_seconds_are_two_lines() -> None:
     verdict = decide(due(cron="* * * * * *"), NOON + timedelta(days=1100))
 
     assert [d.outcome for d in verdict.decisions] == ["coalesced", "enqueued"]
+    assert verdict.decisions[0].ticks == 1100 * 24 * 3600
+
+
+def test_what_a_day_of_minutes_missed_is_counted() -> None:
+    verdict = decide(due(cron="* * * * *"), NOON + timedelta(days=1))
+
+    assert verdict.decisions[0].ticks == 24 * 60
+
+
+def test_seconds_around_a_change_of_clocks_are_too_many_to_count() -> None:
+    row = due(cron="* * * * * *", timezone="America/New_York", next_run_at=FALL_BACK)
+
+    verdict = decide(row, FALL_BACK + HOUR)
+
     assert verdict.decisions[0].ticks is None
 
 

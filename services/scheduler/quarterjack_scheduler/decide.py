@@ -8,6 +8,7 @@ More than MOST missed runs are enqueued in several passes, so that the catch-up 
 others waiting.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,6 @@ from quarterjack.queries.ticks import Due
 from quarterjack.unique import Unique
 
 GRACE = timedelta(seconds=30)
-COUNTED = 1_000
 MOST = 5_000
 STRETCH = 1_000
 NAMESPACE = UUID("b3a1f2a4-6a54-5d5c-9e0e-6f2f8f0a7c11")
@@ -155,16 +155,16 @@ class Span:
             Decision(
                 tick_at=self.start,
                 until_at=until,
-                ticks=self._count(),
+                ticks=self.count(),
                 outcome=outcome,
                 reason=reason,
             )
         ]
 
-    def _count(self) -> int | None:
-        """Count up to COUNTED ticks; None for more, which nobody needs to know exactly."""
-        count = sum(1 for _ in islice(self.ticks(self.start), COUNTED + 1))
-        return count if count <= COUNTED else None
+    def count(self) -> int | None:
+        """Count its ticks, of which the start is one; None if that would take long."""
+        later = self.timing.count(self.start + MOMENT, self.end)
+        return None if later is None else later + 1
 
 
 def _newest(due: Due, owed: Span, now: datetime) -> list[Decision]:
@@ -187,9 +187,12 @@ def _newest(due: Due, owed: Span, now: datetime) -> list[Decision]:
 def _all(
     due: Due, missed: Span, now: datetime, progressed: Callable[[], object]
 ) -> tuple[list[Decision], list[datetime]]:
-    """Give the lines of what is dropped, and the ticks that are kept."""
+    """Give the lines of what is dropped, and the ticks that are kept, or the first of them if no more are needed."""
     window = Span(missed.timing, max(missed.start, now - due.catchup_window), missed.end)
-    kept = window.last(due.catchup_limit, due.next_run_at, progressed)
+    if (window.count() or math.inf) <= due.catchup_limit:
+        kept = list(islice(window.ticks(due.next_run_at), MOST + 1))
+    else:
+        kept = window.last(due.catchup_limit, due.next_run_at, progressed)
     if not kept:
         reason = f"older than its window of {due.catchup_window}"
         return missed.line("skipped_window", reason), []

@@ -13,6 +13,7 @@ time as well; here the hours decide, so that `*/15 2 * * *` runs in every night.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import islice
 
 from quarterjack.cron.grammar import Fields
 from quarterjack.cron.walls import TICK, Walls
@@ -20,6 +21,7 @@ from quarterjack.cron.words import describe
 
 DST_POLICIES = ("once", "skip", "both")
 SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
 FIRST = datetime.min.replace(tzinfo=UTC)
 PROBED_FROM = datetime(2096, 1, 1)  # noqa: DTZ001 - a wall time
 HORIZON_YEARS = 41  # 29 February on a given weekday comes back after at most 40 years, around 2100
@@ -76,6 +78,27 @@ class Cron:
         while tick is not None and tick <= end:
             yield tick
             tick = self.next_after(tick, tz, dst)
+
+    def count(
+        self, after: datetime, until: datetime, tz: tzinfo, dst: str = "once", visits: int = 1_000
+    ) -> int | None:
+        """Count the ticks in (after, until], a day at a time; near a change of clocks they are visited.
+
+        None if more than `visits` would have to be.
+        """
+        total = 0
+        while after < until:
+            end = min(until, after + DAY)
+            offsets = [at.astimezone(tz).utcoffset() for at in (after - DAY, after, end)]
+            if offsets == offsets[:1] * 3:
+                total += self._walls.count(_wall_at(after, tz), _wall_at(end, tz))
+            else:
+                found = sum(1 for _ in islice(self.ticks(after + TICK, end, tz, dst), visits + 1))
+                if (visits := visits - found) < 0:
+                    return None
+                total += found
+            after = end
+        return total
 
     def matches(self, wall: datetime) -> bool:
         """Say whether a wall-clock time is one that the expression names."""
@@ -160,6 +183,10 @@ class Cron:
 
 def _instant(wall: datetime, offset: timedelta) -> datetime:
     return (wall - offset).replace(tzinfo=UTC)
+
+
+def _wall_at(instant: datetime, tz: tzinfo) -> datetime:
+    return instant.astimezone(tz).replace(tzinfo=None, fold=0)
 
 
 def _wall(instant: datetime, offset: timedelta) -> datetime:

@@ -64,6 +64,12 @@ class Interval:
             yield tick
             tick = self.next_after(tick)
 
+    def count(
+        self, after: datetime, until: datetime, tz: tzinfo = UTC, dst: str = "once"
+    ) -> int | None:
+        """Count the ticks in (after, until]."""
+        return (until - EPOCH) // self.step - (after - EPOCH) // self.step
+
     def _tick(self, number: int) -> datetime | None:
         try:
             return EPOCH + number * self.step

@@ -138,6 +138,12 @@ class Timing:
             yield tick
             tick = self.next_after(tick)
 
+    def count(self, start: datetime, end: datetime) -> int | None:
+        """Count the ticks of [start, end], those in a blackout as well; None if that would take long."""
+        after = max(start, self.start_at or FIRST) - TICK - self.offset
+        until = min(end, self.end_at or LAST) - self.offset
+        return self.parsed.count(after, until, self.tz, self.dst) if after < until else 0
+
     def runs(self, start: datetime, end: datetime) -> Iterator[datetime]:
         """Give the ticks of [start, end] that make a job."""
         return (tick for tick in self.ticks(start, end) if self.blackout(tick) is None)

@@ -11,6 +11,7 @@ from quarterjack.cron.grammar import Fields
 
 SECOND = timedelta(seconds=1)
 TICK = timedelta(microseconds=1)
+DAY = timedelta(days=1)
 
 
 class Walls:
@@ -70,6 +71,28 @@ class Walls:
         return datetime(  # noqa: DTZ001 - a wall time
             year, month, days[place], fields.hours[-1], fields.minutes[-1], fields.seconds[-1]
         )
+
+    def count(self, after: datetime, until: datetime) -> int:
+        """Count those in (after, until]; takes a step a day."""
+        fields, day = self.fields, after.date()
+        whole = len(fields.hours) * len(fields.minutes) * len(fields.seconds)
+        total = self._passed(until) - self._passed(after)
+        while day < until.date():
+            total += whole if day.day in self._days(day.year, day.month) else 0
+            day += DAY
+        return total
+
+    def _passed(self, wall: datetime) -> int:
+        """Count those of this time's day up to it."""
+        hours, minutes, seconds = self.fields.hours, self.fields.minutes, self.fields.seconds
+        if wall.day not in self._days(wall.year, wall.month):
+            return 0
+        h, m = bisect_left(hours, wall.hour), bisect_left(minutes, wall.minute)
+        passed = h * len(minutes)
+        if wall.hour not in hours:
+            return passed * len(seconds)
+        passed = (passed + m) * len(seconds)
+        return passed + bisect_right(seconds, wall.second) if wall.minute in minutes else passed
 
     def _at_or_after(self, wall: datetime) -> datetime | None:
         """Give the first time of the same day, which is known to match."""
