@@ -14,6 +14,7 @@ from yarl import URL
 from quarterjack.queries import limits, queues
 from quarterjack.queries.limits import Limits
 from quarterjack.queries.queues import ALL
+from quarterjack_admin.app import POOL_SIZE
 from tests.admin.conftest import Admin
 from tests.conftest import TestDatabase
 from tests.processes import cluster
@@ -280,3 +281,19 @@ async def test_a_worker_follows_and_the_page_says_so(database: TestDatabase, adm
 async def _true(value: bool) -> bool:
     await asyncio.sleep(0)
     return value
+
+
+@pytest.mark.parametrize(
+    ("form", "fields"),
+    [("pause", {"node": "gone"}), ("limits", {"global_limit": "3", "seen": "others"})],
+)
+async def test_many_refusals_at_once_keep_no_connection_from_others(
+    admin: Admin, form: str, fields: dict[str, str]
+) -> None:
+    ana = await admin.signed_in()
+    paths = [f"/queues/sums-{n}/{form}" for n in range(POOL_SIZE * 2)]
+
+    async with asyncio.timeout(30):
+        pages = await asyncio.gather(*(ana.post(path, fields | {"reason": "x"}) for path in paths))
+
+    assert {page.status for page in pages} == {422}

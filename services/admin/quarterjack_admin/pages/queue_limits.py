@@ -41,21 +41,23 @@ async def save(request: web.Request) -> web.Response:
     async with writing(request) as db:
         await runs.take_turn(db, f"limits of {queue}")
         before = await limits.read(db, queue)
-        if before != wanted and str(given.get("seen", stamp(before))) != stamp(before):
-            said = "Someone set other limits meanwhile, which stand below. Nothing was changed."
-            return await show_queue(request, problem=said, typed=typed)
-        by, reason = session_of(request).name, typed["reason"][:LONGEST_REASON]
-        await limits.limit(db, queue, wanted, by=by, reason=reason)
-        await access.record(
-            db,
-            actor=by,
-            action="limit queue",
-            address=request.remote or "",
-            target=queue,
-            before=_stored(before),
-            after=_stored(wanted),
-            reason=reason,
-        )
+        held = before == wanted or str(given.get("seen", stamp(before))) == stamp(before)
+        if held:
+            by, reason = session_of(request).name, typed["reason"][:LONGEST_REASON]
+            await limits.limit(db, queue, wanted, by=by, reason=reason)
+            await access.record(
+                db,
+                actor=by,
+                action="limit queue",
+                address=request.remote or "",
+                target=queue,
+                before=_stored(before),
+                after=_stored(wanted),
+                reason=reason,
+            )
+    if not held:
+        said = "Someone set other limits meanwhile, which stand below. Nothing was changed."
+        return await show_queue(request, problem=said, typed=typed)
     raise web.HTTPSeeOther(queue_path(queue))
 
 

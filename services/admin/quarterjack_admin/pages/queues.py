@@ -149,21 +149,24 @@ async def _steer(request: web.Request, action: str, change: Change) -> web.Respo
     async with writing(request) as db:
         nodes = {each.node for each in await _producers(db, wish.queue)}
         nodes |= {each.node for each in await queues.steered(db, wish.queue)}
-        if wish.node != ALL and wish.node not in nodes:
-            said = f"No worker {wish.node[:60]} has this queue. Nothing was changed."
-            return await show_queue(request, problem=said, wish=wish)
-        done = await queues.steer(db, wish.queue, change, node=wish.node, by=by, reason=reason)
-        await queues.signal(db, signals(wish))
-        await access.record(
-            db,
-            actor=by,
-            action=action,
-            address=request.remote or "",
-            target=wish.queue,
-            after={"node": wish.node or "all"} | ({"limit": change.limit} if change.limit else {}),
-            reason=reason,
-            result="ok" if done else "conflict",
-        )
+        known = wish.node in (ALL, *nodes)
+        if known:
+            done = await queues.steer(db, wish.queue, change, node=wish.node, by=by, reason=reason)
+            await queues.signal(db, signals(wish))
+            limit = {"limit": change.limit} if change.limit else {}
+            await access.record(
+                db,
+                actor=by,
+                action=action,
+                address=request.remote or "",
+                target=wish.queue,
+                after={"node": wish.node or "all"} | limit,
+                reason=reason,
+                result="ok" if done else "conflict",
+            )
+    if not known:
+        said = f"No worker {wish.node[:60]} has this queue. Nothing was changed."
+        return await show_queue(request, problem=said, wish=wish)
     raise web.HTTPSeeOther(queue_path(wish.queue))
 
 
