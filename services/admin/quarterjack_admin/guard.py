@@ -100,6 +100,7 @@ async def guard(request: web.Request, handler: Next) -> web.StreamResponse:
     if session is None:
         return _ask_to_sign_in(request)
     if not may(session.role, permission):
+        _slow_down(request, session)
         await access.record(
             request.app[POOL],
             actor=session.name,
@@ -109,8 +110,8 @@ async def guard(request: web.Request, handler: Next) -> web.StreamResponse:
             result="denied",
         )
         raise Denied(f"Needs the permission {permission}. Ask an admin.")
-    if request.method not in SAFE and (wait := _wait(request, session)):
-        raise web.HTTPTooManyRequests(headers={"Retry-After": str(math.ceil(wait))})
+    if request.method not in SAFE:
+        _slow_down(request, session)
     return await handler(request)
 
 
@@ -128,9 +129,10 @@ def _ask_to_sign_in(request: web.Request) -> web.Response:
     raise web.HTTPSeeOther(sign_in)
 
 
-def _wait(request: web.Request, session: Session) -> float:
+def _slow_down(request: web.Request, session: Session) -> None:
     rate = PREVIEW if request.path.endswith("/preview") else ACTION
-    return request.app[LIMITS].wait(rate, session.name)
+    if wait := request.app[LIMITS].wait(rate, session.name):
+        raise web.HTTPTooManyRequests(headers={"Retry-After": str(math.ceil(wait))})
 
 
 async def _find_session(request: web.Request) -> Session | None:

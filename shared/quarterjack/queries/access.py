@@ -69,10 +69,10 @@ async def set_password(db: Database, user_id: int, password_hash: str) -> None:
     await db.execute("UPDATE qj_users SET password_hash = $2 WHERE id = $1", user_id, password_hash)
 
 
-async def close_other_sessions(db: Database, user_id: int, *, keep: bytes) -> None:
-    """End a user's sessions but one."""
+async def close_sessions(db: Database, user_id: int, *, but: bytes = b"") -> None:
+    """End a user's sessions, all but one if it is given."""
     await db.execute(
-        "DELETE FROM qj_sessions WHERE user_id = $1 AND token_hash <> $2", user_id, keep
+        "DELETE FROM qj_sessions WHERE user_id = $1 AND token_hash <> $2", user_id, but
     )
 
 

@@ -15,6 +15,7 @@ from quarterjack_admin.permissions import PUBLIC, requires
 from quarterjack_admin.render import THEME_COOKIE, THEMES, page
 
 FIRST_NAME = "admin"
+LONGEST_NAME = 127
 YEAR = 365 * 86_400
 
 
@@ -55,7 +56,7 @@ async def sign_in(request: web.Request) -> web.Response:
     fits = await passwords.fits(password, user.password_hash if user and usable else None)
     await access.record(
         pool,
-        actor=name[:127],
+        actor=name[:LONGEST_NAME],
         action="sign in",
         address=request.remote or "",
         result="ok" if fits else "denied",
@@ -86,13 +87,16 @@ async def link_form(request: web.Request) -> web.Response:
 @requires(PUBLIC)
 async def use_link(request: web.Request) -> web.Response:
     """Sign the first admin in, who is made if nobody is; a password is kept if one is given."""
-    given = await request.post()
+    if wait := request.app[LIMITS].wait(ADDRESS, request.remote or ""):
+        raise web.HTTPTooManyRequests(headers={"Retry-After": str(math.ceil(wait))})
+    given, pool = await request.post(), request.app[POOL]
     password, token = str(given.get("password", "")), request.match_info["token"]
-    admin = await access.first_admin(request.app[POOL])
+    open_still = await access.link_is_open(pool, digest(token))
+    admin = await access.first_admin(pool) if open_still else None
     name = admin.name if admin else FIRST_NAME
-    if password and (problem := problem_with(password, name=name)):
+    if open_still and password and (problem := problem_with(password, name=name)):
         return _link(request, status=422, open=True, name=name, exists=bool(admin), said=problem)
-    hashed = await request.app[PASSWORDS].hash(password) if password else None
+    hashed = await request.app[PASSWORDS].hash(password) if open_still and password else None
     async with writing(request) as db:
         used = await access.use_link(db, digest(token))
         user_id = await _admin_of(db, admin, hashed) if used else None
@@ -141,7 +145,7 @@ async def change_password(request: web.Request) -> web.Response:
     hashed = await request.app[PASSWORDS].hash(fresh)
     async with writing(request) as db:
         await access.set_password(db, user.id, hashed)
-        await access.close_other_sessions(db, user.id, keep=session.token_hash)
+        await access.close_sessions(db, user.id, but=session.token_hash)
         await access.record(
             db, actor=session.name, action="change password", address=request.remote or ""
         )
@@ -169,7 +173,7 @@ async def choose_theme(request: web.Request) -> web.Response:
 def _wait(request: web.Request, name: str) -> float:
     """Count a try on this account from this address; the seconds until it may be made."""
     limits = request.app[LIMITS]
-    return max(limits.wait(ACCOUNT, name), limits.wait(ADDRESS, request.remote or ""))
+    return limits.wait(ADDRESS, request.remote or "") or limits.wait(ACCOUNT, name[:LONGEST_NAME])
 
 
 async def _form(
@@ -222,6 +226,7 @@ async def _admin_of(db: Connection, admin: User | None, hashed: str | None) -> i
         return await access.add_first_admin(db, FIRST_NAME, hashed)
     if hashed is not None:
         await access.set_password(db, admin.id, hashed)
+        await access.close_sessions(db, admin.id)
     return admin.id
 
 
