@@ -129,6 +129,38 @@ async def test_secrets_are_neither_shown_nor_lost(admin: Admin) -> None:
     )
 
 
+async def test_what_the_job_hides_is_on_no_page(admin: Admin) -> None:
+    args: dict[str, object] = {"account": "s3cr3t"}
+    await seed(admin.database, args)
+    await admin.database.pool.execute("UPDATE qj_schedules SET args = args || '{\"n\": 1}'")
+    await admin.database.pool.execute(
+        "INSERT INTO oban_jobs (worker, args, meta) VALUES ('count', $1, $2)",
+        args,
+        {"cron_name": "nightly", "result": args},
+    )
+    visitor = await admin.signed_in()
+    paths = ("/jobs", "/jobs/1", "/schedules", "/schedules/nightly", "/schedules/nightly/restore?version=1",
+             "/schedules/nightly/edit", "/schedules/nightly/run", "/catalogue")  # fmt: skip
+
+    pages = {path: await visitor.get(path) for path in paths}
+
+    assert {page.status for page in pages.values()} == {200}
+    assert "Version 2" in pages["/schedules/nightly"].text
+    assert not [path for path, page in pages.items() if "s3cr3t" in page.html]
+
+
+async def test_an_edit_that_was_too_late_leaves_no_secret_in_the_audit(admin: Admin) -> None:
+    await seed(admin.database)
+    visitor = await admin.signed_in()
+    form = await edit(visitor, args='{"password": "s3cr3t"}')
+    await admin.database.pool.execute("UPDATE qj_schedules SET description = 'Other words.'")
+
+    assert (await visitor.post("/schedules/nightly/edit", form)).status == 409
+    assert "s3cr3t" not in await admin.database.pool.fetchval(
+        "SELECT string_agg(a::text, '') FROM qj_audit AS a"
+    )
+
+
 async def test_a_hidden_secret_can_be_replaced(admin: Admin) -> None:
     await seed(admin.database, SECRETS)
     visitor = await admin.signed_in()

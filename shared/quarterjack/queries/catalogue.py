@@ -1,7 +1,7 @@
 """What workers can run, and the default schedules they bring along."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -85,6 +85,15 @@ async def seed(db: Database, types: Sequence[Registration]) -> list[str]:
         json.dumps(rows),
     )
     return [record["name"] for record in records]
+
+
+async def redacted(db: Database, workers: Collection[str]) -> dict[str, list[str]]:
+    """Give the names of the args that no page may show, by worker; most have none."""
+    records = await db.fetch(
+        "SELECT worker, redacted FROM qj_job_types WHERE worker = ANY ($1) AND redacted <> '{}'",
+        list(workers),
+    )
+    return {record["worker"]: record["redacted"] for record in records}
 
 
 def _row(each: Registration) -> dict[str, Any]:

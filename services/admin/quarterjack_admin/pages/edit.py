@@ -85,7 +85,7 @@ async def save(request: web.Request) -> web.Response:
             address=request.remote or "",
             target=schedule.name,
             before=fields_of(held, job_type) if held else None,
-            after=fields_of(after, job_type) if after else typed,
+            after=fields_of(after, job_type) if after else forms.texts(form, job_type),
             reason=reason,
             result="ok" if after else "conflict",
         )

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from quarterjack.database import Connection
 from quarterjack.model import Job, JobState
-from quarterjack.queries import flow_lists, job_lists, runs
+from quarterjack.queries import catalogue, flow_lists, job_lists, runs
 from quarterjack.queries.flow_lists import Neighbour
 from quarterjack.redaction import redact, scrub
 from quarterjack_admin.keys import reading
@@ -120,6 +120,7 @@ async def show(request: web.Request) -> web.Response:
             found, last = await _find(db, wanted, after, newest, back=False)
             listed = Page.forwards(found, PAGE, first=after is None)
         jobs = await runs.read(db, listed.ids)
+        hidden = await catalogue.redacted(db, {job.worker for job in jobs})
         waits = await flow_lists.waited_for(
             db, [job.id for job in jobs if job.state is JobState.SUSPENDED], each=NAMED + 1
         )
@@ -135,7 +136,7 @@ async def show(request: web.Request) -> web.Response:
         counts=counts,
         counted=runs.COUNTED,
         window=WINDOW if wanted.windowed and newest > WINDOW else None,
-        rows=[_row(job, waits.get(job.id, ())) for job in jobs],
+        rows=[_row(job, waits.get(job.id, ()), hidden.get(job.worker, ())) for job in jobs],
         done=DONE.fullmatch(request.query.get("done", "")),
         back=back and wanted.address(before=back),
         on=on and wanted.address(after=on),
@@ -187,12 +188,12 @@ async def _find_timed(
     return await job_lists.by_due(db, state=wanted.state, queue=queue, edge=at, limit=limit)
 
 
-def _row(job: Job, waits: Sequence[Neighbour]) -> dict[str, object]:
+def _row(job: Job, waits: Sequence[Neighbour], hidden: Sequence[str]) -> dict[str, object]:
     error = str(job.errors[-1].get("error", "")) if job.errors else ""
     return {
         "job": job,
         "when": when(job),
-        "args": redact(job.args) if job.args else None,
+        "args": redact(job.args, hidden) if job.args else None,
         "error": scrub(error.partition("\n")[0][:200]),
         "ended_at": ended_at(job),
         "waits": [each for each in waits if each.outcome is None],

@@ -1,5 +1,6 @@
 """One schedule: what it means, when it runs, how it did, what changed."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,6 +59,7 @@ async def show(request: web.Request) -> web.Response:
         lease = await cluster.lease(db)
         said = await managed.of(db, [schedule.id])
         filled = await backfills.of_schedule(db, schedule.id, limit=BACKFILLS)
+    hidden = job_type.redacted if job_type else ()
     meaning = standing.meaning(schedule, known)
     coming = preview(schedule, known, shell.now)
     return page(
@@ -77,9 +79,9 @@ async def show(request: web.Request) -> web.Response:
         listed=listed,
         missed=missed,
         backfills=filled,
-        changes=_changes(versions),
+        changes=_changes(versions, hidden),
         job_type=job_type,
-        args=redact(schedule.args, job_type.redacted if job_type else ()),
+        args=redact(schedule.args, hidden),
         error_of=lambda job: scrub(str(job.errors[-1].get("error", "")).partition("\n")[0][:300]),
     )
 
@@ -93,7 +95,7 @@ def _warning(jobs: list[Any]) -> str | None:
     return None
 
 
-def _changes(versions: list[schedules.Version]) -> list[dict[str, Any]]:
+def _changes(versions: list[schedules.Version], hidden: Sequence[str]) -> list[dict[str, Any]]:
     """Pair each version with the one before it."""
     changes = []
     for version, before in zip(versions, [*versions[1:], None], strict=True):
@@ -101,8 +103,8 @@ def _changes(versions: list[schedules.Version]) -> list[dict[str, Any]]:
         fields = [
             {
                 "name": name,
-                "old": _shown(name, old.get(name)),
-                "new": _shown(name, version.definition.get(name)),
+                "old": _shown(name, old.get(name), hidden),
+                "new": _shown(name, version.definition.get(name), hidden),
             }
             for name in FOLLOWED
             if before and old.get(name) != version.definition.get(name)
@@ -111,11 +113,11 @@ def _changes(versions: list[schedules.Version]) -> list[dict[str, Any]]:
     return changes[:CHANGES]
 
 
-def _shown(name: str, value: Any) -> str:
+def _shown(name: str, value: Any, hidden: Sequence[str]) -> str:
     """Give a value of a version for a person: times in UTC, no secrets."""
     if name.endswith("_at") and isinstance(value, str):
         return clock(datetime.fromisoformat(value), datetime.fromtimestamp(0, UTC))
-    return in_line(redact(value))
+    return in_line(redact(value, hidden if name == "args" else ()))
 
 
 ROUTES = [web.get("/schedules/{name}", show)]
