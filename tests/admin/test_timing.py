@@ -101,7 +101,7 @@ async def test_a_calendar_is_taken_from_icalendar_edited_and_deleted(admin: Admi
 
     assert "bank holidays" in listed.text
     assert "2026-12-25 Christmas Day" in shown.text
-    assert again.status == 422
+    assert again.status == 409
     assert "has this name already" in again.text
     assert edited.path == "/calendars"
     await admin.database.pool.execute("UPDATE qj_schedules SET calendars = '{bank holidays}'")
@@ -114,6 +114,31 @@ async def test_a_calendar_is_taken_from_icalendar_edited_and_deleted(admin: Admi
     assert "nightly" in used.text
     assert "There are no calendars" in gone.text
     assert await admin.database.pool.fetchval("SELECT count(*) FROM qj_calendars") == 0
+
+
+async def test_a_calendar_that_another_has_saved_meanwhile_is_not_overwritten(admin: Admin) -> None:
+    ana, ben = await admin.signed_in("ana"), await admin.signed_in("ben")
+    await ana.get("/new-calendar")
+    await ana.post("/calendars", {"name": "bank", "days": "2026-12-25"})
+    shown = [await each.get("/calendars/bank") for each in (ana, ben)]
+    typed = [
+        {"name": "bank", "stored": "yes", "seen": page.field("seen"), "days": f"2026-12-2{n}"}
+        for n, page in enumerate(shown)
+    ]
+    await ana.post("/calendars", typed[0])
+
+    late = await ben.post("/calendars", typed[1])
+    kept = await admin.database.pool.fetchval("SELECT days FROM qj_calendars")
+    again = await ben.post("/calendars", typed[1] | {"seen": late.field("seen")})
+    await admin.database.pool.execute("DELETE FROM qj_calendars")
+    gone = await ana.post("/calendars", typed[0])
+
+    assert late.status == 409
+    assert "someone saved other days meanwhile" in late.text
+    assert kept == {"2026-12-20": ""}
+    assert again.path == "/calendars"
+    assert gone.status == 409
+    assert "deleted meanwhile" in gone.text
 
 
 async def test_what_is_no_calendar_is_said_by_its_field(admin: Admin) -> None:

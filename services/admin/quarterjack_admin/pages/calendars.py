@@ -8,13 +8,19 @@ from aiohttp import web
 
 from quarterjack.cron import CronError, Holidays
 from quarterjack.cron.ical import read_holidays
-from quarterjack.queries import access, calendars, schedules
+from quarterjack.queries import access, calendars, runs, schedules
+from quarterjack_admin.guard import digest
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
 
 YEARS_AHEAD = 10
 ICAL = "BEGIN:VCALENDAR"
+TAKEN = "a calendar has this name already: open that one"
+DELETED = "it was deleted meanwhile: save again to make it anew"
+CHANGED = (
+    "someone saved other days meanwhile: open it again to see them, or save again to replace them"
+)
 LABELS = {"name": "Name", "days": "Days"}
 
 
@@ -38,34 +44,47 @@ async def edit(request: web.Request) -> web.Response:
         found = (await calendars.read(db, [name])).get(name)
     if found is None:
         raise web.HTTPNotFound(reason="Gone", text="There is no such calendar.")
-    return await _form(request, {"name": name, "days": to_text(found.days)}, {}, stored=True)
+    typed = {"name": name, "days": to_text(found.days)}
+    return await _form(request, typed, {}, stored=True, seen=stamp(found))
 
 
 @requires("schedules.edit")
 async def save(request: web.Request) -> web.Response:
-    """Make a calendar or replace its days; every schedule that names it follows at once."""
+    """Make a calendar, or replace the days that its form was shown with; who names it follows at once."""
     given = await request.post()
     typed = {key: str(given.get(key, "")).replace("\x00", "") for key in LABELS}
-    stored = given.get("stored") == "yes"
+    stored, seen = given.get("stored") == "yes", str(given.get("seen", ""))
     async with reading(request) as db:
         year = (await schedules.now(db)).year
-        taken = typed["name"].strip() in await calendars.names(db)
     calendar, errors = read_calendar(typed, range(year - 1, year + YEARS_AHEAD))
-    if taken and not stored:
-        errors["name"] = "a calendar has this name already: open that one"
-    if calendar is None or errors:
-        return await _form(request, typed, errors, stored=stored)
+    if calendar is None:
+        return await _form(request, typed, errors, stored=stored, seen=seen)
     async with writing(request) as db:
+        await runs.take_turn(db, f"calendar {calendar.name}")
         before = (await calendars.read(db, [calendar.name])).get(calendar.name)
-        await calendars.save(db, calendar, by=session_of(request).name)
-        await access.record(
-            db,
-            actor=session_of(request).name,
-            action="save calendar",
-            address=request.remote or "",
-            target=calendar.name,
-            before={"days": len(before.days)} if before else None,
-            after={"days": len(calendar.days)},
+        if not stored and calendar.name in await calendars.names(db):
+            errors["name"] = TAKEN
+        elif stored and before is None:
+            errors["name"] = DELETED
+        elif (
+            before is not None and before.days != calendar.days and seen not in ("", stamp(before))
+        ):
+            errors["days"] = CHANGED
+        if not errors:
+            await calendars.save(db, calendar, by=session_of(request).name)
+            await access.record(
+                db,
+                actor=session_of(request).name,
+                action="save calendar",
+                address=request.remote or "",
+                target=calendar.name,
+                before={"days": len(before.days)} if before else None,
+                after={"days": len(calendar.days)},
+            )
+    if errors:
+        now = stamp(before) if before else ""
+        return await _form(
+            request, typed, errors, stored=stored and before is not None, seen=now, status=409
         )
     raise web.HTTPSeeOther("/calendars")
 
@@ -88,7 +107,7 @@ async def delete(request: web.Request) -> web.Response:
     if users and found is not None:
         said = {"name": f"take it out of {', '.join(users)} first"}
         typed = {"name": name, "days": to_text(found.days)}
-        return await _form(request, typed, said, stored=True, status=409)
+        return await _form(request, typed, said, stored=True, seen=stamp(found), status=409)
     raise web.HTTPSeeOther("/calendars")
 
 
@@ -108,6 +127,11 @@ def read_calendar(typed: Mapping[str, str], years: range) -> tuple[Holidays | No
 def to_text(days: Mapping[date, str]) -> str:
     """Give one line for each day."""
     return "\n".join(f"{day} {title}".rstrip() for day, title in sorted(days.items()))
+
+
+def stamp(calendar: Holidays) -> str:
+    """Give what tells these days from others, for their form to send back."""
+    return digest(to_text(calendar.days)).hex()[:16]
 
 
 def calendar_path(name: str, *parts: str) -> str:
@@ -135,6 +159,7 @@ async def _form(
     errors: Mapping[str, str],
     *,
     stored: bool = False,
+    seen: str = "",
     status: int = 422,
 ) -> web.Response:
     async with reading(request) as db:
@@ -148,6 +173,7 @@ async def _form(
         errors=errors,
         labels=LABELS,
         stored=stored,
+        seen=seen,
         calendar_path=calendar_path,
         most_years=YEARS_AHEAD,
     )
