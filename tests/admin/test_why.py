@@ -85,6 +85,18 @@ async def test_what_is_no_time_is_said(admin: Admin) -> None:
     assert "give a time" in page.text
 
 
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59.999999Z", "0001-01-01", "0001-01-02T00:00Z"])
+async def test_the_ends_of_the_calendar_are_answered(admin: Admin, at: str) -> None:
+    await made(admin.database)
+    await admin.database.pool.execute(
+        "INSERT INTO qj_schedules (name, worker, cron, timezone) VALUES ('west', 'w', '0 0 * * *', 'America/Adak')"
+    )
+    visitor = await admin.signed_in()
+
+    for name in ("nightly", "west"):
+        assert (await visitor.get(f"/schedules/{name}/why?at={at}")).status in (200, 422)
+
+
 async def test_a_lost_decision_is_said(admin: Admin) -> None:
     id = await made(admin.database)
     await admin.database.pool.execute(

@@ -14,6 +14,7 @@ from quarterjack.database import Connection
 from quarterjack.queries import alerts, cluster, holds, losses
 from quarterjack.queries.access import Session
 from quarterjack_admin import assets, words
+from quarterjack_admin.guard import safe_target
 from quarterjack_admin.keys import SESSION
 from quarterjack_admin.permissions import may
 
@@ -115,7 +116,7 @@ def page(
         "can": lambda permission: session is not None and may(session.role, permission),
         "theme": theme if theme in THEMES else "auto",
         "path": request.path,
-        "here": str(request.rel_url),
+        "here": safe_target(str(request.rel_url)),
         **context,
     }
     response = aiohttp_jinja2.render_template(template, request, whole, status=status)

@@ -19,6 +19,7 @@ from quarterjack_admin.render import look_around, page
 from quarterjack_admin.words import away, outcome, took
 
 MOMENT = timedelta(microseconds=1)
+FIRST, LAST = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)
 LATE = timedelta(seconds=1)
 EXAMPLE = "give a time, such as 2026-11-24 08:00"
 
@@ -128,9 +129,10 @@ def read_instant(text: str, zone: tzinfo) -> datetime | None:
     """Read a time, in the schedule's zone unless it says otherwise; None for anything else."""
     try:
         at = datetime.fromisoformat(text)
-        return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+        at = (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    return min(max(FIRST, at), LAST)
 
 
 def _gap(gap: Gap) -> str:
