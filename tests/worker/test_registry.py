@@ -48,6 +48,17 @@ async def alone_in_the_world(context: Context) -> None:
     """Know nothing of what comes next."""
 
 
+def test_a_renamed_job_keeps_its_old_name_beside_the_new_one() -> None:
+    @job("old_name")
+    @job("new_name", queue="q")
+    def report() -> None: ...
+
+    made = new_job(report)
+
+    assert (made.worker, made.queue) == ("new_name", "q")
+    assert REGISTRY["old_name"].handler is REGISTRY["new_name"].handler is report
+
+
 @pytest.mark.parametrize("type", [Report, Typed, Model])
 def test_the_type_of_the_args_becomes_a_schema(type: Any) -> None:
     def report(args: Any) -> None:
