@@ -115,6 +115,22 @@ async def test_another_claim_of_the_same_job_is_fenced(database: TestDatabase) -
     assert (row["state"], row["attempt"]) == ("executing", 1)
 
 
+async def test_a_claim_for_many_queues_says_of_each_job_whose_it_is(database: TestDatabase) -> None:
+    wants = [
+        Want(queue=queue, producer=await producer(database), demand=10) for queue in ("a", "b")
+    ]
+    await quarterjack.enqueue_many(
+        database.pool, [NewJob(worker="w", queue=want.queue) for want in wants]
+    )
+
+    found = await claims.claim(database.pool, wants=wants, node="n", nonce="x")
+
+    assert {job.queue: job.attempted_by for job in found} == {
+        want.queue: ["n", str(want.producer), "x"] for want in wants
+    }
+    assert found == await runs.read(database.pool, [job.id for job in found])
+
+
 async def test_a_job_is_claimed_as_it_is_written(database: TestDatabase) -> None:
     soon = datetime.now(UTC) - timedelta(hours=1)
     await quarterjack.enqueue(database.pool, "w", {"to": "Zo\u00eb"}, tags=["a"])
