@@ -128,6 +128,19 @@ async def test_a_strange_meta_does_not_stop_a_rescue(database: TestDatabase, met
     assert len(await upkeep.rescue(database.pool, limit=100)) == 1
 
 
+async def test_a_job_that_is_just_ending_is_not_rescued(database: TestDatabase) -> None:
+    gone = ["n", str(uuid4()), "nonce"]
+    for name in ("ending", "left"):
+        await add_job(database.pool, name, state="executing", attempt=1, attempted_by=gone)
+    async with database.pool.acquire() as worker, worker.transaction():
+        await worker.execute("UPDATE oban_jobs SET state = 'completed' WHERE worker = 'ending'")
+
+        async with asyncio.timeout(5):
+            await upkeep.rescue(database.pool, limit=100)
+
+    assert await states(database) == {"ending": "completed", "left": "available"}
+
+
 @pytest.mark.parametrize("silent_for", ["6 s", "-1 h"])
 async def test_only_the_silent_are_condemned(database: TestDatabase, silent_for: str) -> None:
     """Also who fell silent before the database's clock was set back."""
