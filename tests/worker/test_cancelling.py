@@ -10,7 +10,7 @@ import pytest
 from quarterjack import Job
 from quarterjack.clock import boot
 from quarterjack.database import Pool
-from quarterjack.queries import bulk, producers, runs, upkeep
+from quarterjack.queries import bulk, claims, producers, runs, upkeep
 from quarterjack_worker import Discard, Snooze, job
 from tests.waiting import until
 from tests.worker.holding import Holding, has, ran, run
@@ -20,6 +20,7 @@ UPDATE oban_jobs
 SET attempt = attempt + 1, attempted_at = timezone('UTC', clock_timestamp())
 """
 """The next attempt, by whoever."""
+SEEN = ("by the supervisor", "by the leader")
 
 
 async def _until_cancelled() -> None:
@@ -111,13 +112,30 @@ async def _all_at_once(pool: Pool, jobs: list[Job]) -> None:
 
 
 @pytest.mark.parametrize("cancel", [_one_by_one, _all_at_once])
-@pytest.mark.parametrize("seen", ["by the supervisor", "by the leader"])
+@pytest.mark.parametrize("seen", SEEN)
 async def test_it_is_cancelled_when_its_worker_dies(
     holding: Holding, cancel: Callable[[Pool, list[Job]], Awaitable[None]], seen: str
 ) -> None:
     jobs = await holding.claim(5)
     await cancel(holding.pool, list(jobs[:2]))
 
+    await _die(holding, seen)
+
+    assert await holding.states() == {"available": 3, "cancelled": 2}
+    assert await holding.pool.fetchval("SELECT count(cancelled_at) FROM oban_jobs") == 2
+
+
+@pytest.mark.parametrize("seen", SEEN)
+async def test_a_later_attempt_whose_worker_dies_runs_again(holding: Holding, seen: str) -> None:
+    await _one_by_one(holding.pool, list(await holding.claim(2)))
+    await holding.pool.execute(AGAIN)
+
+    await _die(holding, seen)
+
+    assert await holding.states() == {"available": 2}
+
+
+async def _die(holding: Holding, seen: str) -> None:
     if seen == "by the supervisor":
         uuids = [holding.queue.producer]
         await producers.bury(holding.pool, uuids=uuids, reason="it was killed")
@@ -125,14 +143,13 @@ async def test_it_is_cancelled_when_its_worker_dies(
         await holding.pool.execute("UPDATE qj_producers SET state = 'dead'")
         await upkeep.rescue(holding.pool, limit=10)
 
-    assert await holding.states() == {"available": 3, "cancelled": 2}
-    assert await holding.pool.fetchval("SELECT count(cancelled_at) FROM oban_jobs") == 2
-
 
 async def test_a_later_attempt_is_not_cancelled_by_that(holding: Holding) -> None:
     jobs = await holding.claim(2)
     await _one_by_one(holding.pool, list(jobs))
     await holding.pool.execute(AGAIN)
+    held = await claims.held_by(holding.pool, producers=[holding.queue.producer])
+    assert list(held.values()) == [False, False]
     holding.attempts.take(jobs[:1], asked_at=boot())
 
     await holding.lost.look()
