@@ -138,6 +138,7 @@ async def test_a_job_that_is_just_ending_is_not_rescued(database: TestDatabase) 
         async with asyncio.timeout(5):
             await upkeep.rescue(database.pool, limit=100)
 
+    assert await upkeep.rescue(database.pool, limit=100) == []
     assert await states(database) == {"ending": "completed", "left": "available"}
 
 
@@ -156,6 +157,25 @@ async def test_only_the_silent_are_condemned(database: TestDatabase, silent_for:
     assert [each.uuid for each in found] == [silent]
     dead = await database.pool.fetch("SELECT uuid FROM qj_producers WHERE state = 'dead'")
     assert [row["uuid"] for row in dead] == [silent]
+    assert await upkeep.silent_producers(database.pool, patience=PATIENCE) == []
+
+
+async def test_the_dead_are_forgotten_when_no_job_runs_under_their_name(
+    database: TestDatabase,
+) -> None:
+    silent = await add_producer(database.pool, silent_for="1 h")
+    fresh = await add_producer(database.pool, state="dead")
+    named, gone = [
+        await add_producer(database.pool, state="dead", silent_for="1 h") for _ in range(2)
+    ]
+    for state, uuid in (("executing", named), ("completed", gone)):
+        by = ["n", str(uuid), "nonce"]
+        await add_job(database.pool, state, state=state, attempt=1, attempted_by=by)
+
+    await upkeep.forget_dead_producers(database.pool)
+
+    left = await database.pool.fetch("SELECT uuid FROM qj_producers")
+    assert {row["uuid"] for row in left} == {silent, fresh, named}
 
 
 async def test_nobody_is_condemned_by_a_leader_that_has_just_begun(database: TestDatabase) -> None:
@@ -230,10 +250,15 @@ async def test_a_job_without_attempts_left_is_discarded_with_the_reason(
 ) -> None:
     await add_job(database.pool, "spent", attempt=2, max_attempts=2)
     await add_job(database.pool, "fresh", attempt=1, max_attempts=2)
+    await add_job(database.pool, "last", state="executing", attempt=2, max_attempts=2)
 
     await upkeep.discard_exhausted(database.pool)
 
-    assert await states(database) == {"spent": "discarded", "fresh": "available"}
+    assert await states(database) == {
+        "spent": "discarded",
+        "fresh": "available",
+        "last": "executing",
+    }
 
 
 async def test_a_spent_job_that_somebody_holds_keeps_no_other_from_being_discarded(
