@@ -1,5 +1,7 @@
 """The page of one job that runs, and of what it said."""
 
+import json
+
 from tests.admin.conftest import Admin
 
 JOB = """
@@ -82,3 +84,61 @@ async def test_a_result_is_shown_without_its_secrets(admin: Admin) -> None:
     assert 'Result { "pages": 8, "api_key": "•••• hidden" }' in page.text
     assert "s3cr3t" not in page.html
     assert "Result" not in (await visitor.get("/jobs/2")).text
+
+
+LARGE = """
+INSERT INTO oban_jobs (worker, queue, state, args, meta, tags, errors, max_attempts)
+SELECT
+  'render', repeat('q', 127), 'discarded', jsonb_build_object('tenant', 'acme', 'token', 'abc', 'blob', blob),
+  jsonb_build_object('warning', 'look out', 'result', blob, 'cron_name', repeat('c', 300)),
+  ARRAY(SELECT 'tag' || n FROM generate_series(1, 5000) AS n),
+  ARRAY(
+    SELECT jsonb_build_object('attempt', n, 'error', 'no. ' || n || E'\n' || repeat('e', 30000))
+    FROM generate_series(1, 25) AS n
+  ),
+  25
+FROM (SELECT string_agg(md5(n::text), '') AS blob FROM generate_series(1, 100000) AS n) AS b
+RETURNING id
+"""
+
+
+async def test_a_large_job_is_cut_on_its_page_and_whole_in_its_download(admin: Admin) -> None:
+    id = await admin.database.pool.fetchval(LARGE)
+    visitor = await admin.signed_in("vera", "viewer")
+
+    page = await visitor.get(f"/jobs/{id}")
+    listed = await visitor.get("/jobs?state=discarded")
+    whole = json.loads((await visitor.get(f"/jobs/{id}/download")).html)
+
+    assert len(page.html) < 600_000
+    assert '"tenant": "acme"' in page.text
+    assert '"blob": "…"' in page.text
+    assert "look out" in page.text
+    assert "tag100 and 4 900 more" in page.text
+    assert "Attempt 25" in page.text
+    assert "The last 20 of 25 are shown." in page.text
+    assert "no. 25" in listed.text
+    assert "acme" not in listed.text
+    assert whole["args"]["token"] == "•••• hidden"
+    assert len(whole["args"]["blob"]) == 3_200_000
+    assert len(whole["errors"]) == 25
+    assert len(whole["tags"]) == 5_000
+
+
+async def test_a_job_of_any_shape_has_a_page_and_a_download(admin: Admin) -> None:
+    id = await admin.database.pool.fetchval(
+        """
+        INSERT INTO oban_jobs (worker, args, meta, errors)
+        SELECT
+          'render', (repeat('[', 500) || '"' || repeat('x', 70000) || '"' || repeat(']', 500))::jsonb,
+          to_jsonb(repeat('m', 70000)),
+          ARRAY['"odd"', 'null']::jsonb[]
+        RETURNING id
+        """
+    )
+    visitor = await admin.signed_in("vera", "viewer")
+
+    pages = [await visitor.get(path) for path in (f"/jobs/{id}", "/jobs", f"/jobs/{id}/download")]
+
+    assert [each.status for each in pages] == [200, 200, 200]
+    assert '"…"' in pages[0].text

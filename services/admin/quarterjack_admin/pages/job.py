@@ -1,13 +1,18 @@
 """One job: its way through the states, its attempts and errors, its arguments."""
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from quarterjack.database import Connection
 from quarterjack.model import Job, JobState
-from quarterjack.queries import cluster, flow_lists, jobs, journals, schedules
+from quarterjack.queries import cluster, flow_lists, jobs, journals, schedules, shown
 from quarterjack.queries.journals import Journal
+from quarterjack.queries.shown import Shown
 from quarterjack.redaction import redact, scrub
 from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
@@ -16,8 +21,11 @@ from quarterjack_admin.pages.workflow import Part
 from quarterjack_admin.paging import read_number
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
+from quarterjack_admin.words import pretty
 
 JOURNALS = 5
+TAGS = 100
+NO_JOB = "There is no such job. It never was, or it was pruned after its end."
 SHOWN = 20
 RETRIABLE = (
     JobState.SCHEDULED,
@@ -36,16 +44,13 @@ CANCELLABLE = (
 )
 
 
-async def find_job(request: web.Request, db: Any) -> Job:
+async def find_job(request: web.Request, db: Connection) -> Shown:
     """Read the job of the address, or answer that there is none."""
     id = read_number(request.match_info["id"])
-    job = await jobs.find(db, id) if id is not None else None
-    if job is None:
-        raise web.HTTPNotFound(
-            reason="Gone",
-            text="There is no such job. It never was, or it was pruned after its end.",
-        )
-    return job
+    found = await shown.find(db, id) if id is not None else None
+    if found is None:
+        raise web.HTTPNotFound(reason="Gone", text=NO_JOB)
+    return found
 
 
 @requires("view")
@@ -53,7 +58,8 @@ async def show(request: web.Request) -> web.Response:
     """Show a job."""
     async with reading(request) as db:
         shell = await look_around(db)
-        job = await find_job(request, db)
+        found = await find_job(request, db)
+        job = found.job
         job_type = await schedules.job_type(db, job.worker)
         told = await journals.of_job(db, job.id, since=job.inserted_at, limit=JOURNALS)
         producer = await cluster.producer_of(db, job.attempted_by) if job.attempted_by else None
@@ -66,6 +72,9 @@ async def show(request: web.Request) -> web.Response:
         "job.html",
         shell=shell,
         job=job,
+        found=found,
+        largest=shown.LARGEST,
+        tags=job.tags[:TAGS],
         job_type=job_type,
         steps=_steps(job),
         ended_at=ended_at(job),
@@ -88,6 +97,38 @@ async def show(request: web.Request) -> web.Response:
         cancellable=job.state in CANCELLABLE,
         fresh=request.query.get("from") == "run",
     )
+
+
+@requires("view")
+async def download(request: web.Request) -> web.Response:
+    """Give the whole of a job as JSON, without secrets."""
+    id = read_number(request.match_info["id"])
+    async with reading(request) as db:
+        job = await jobs.find(db, id) if id is not None else None
+        job_type = await schedules.job_type(db, job.worker) if job else None
+    if job is None:
+        raise web.HTTPNotFound(reason="Gone", text=NO_JOB)
+    return web.Response(
+        body=await asyncio.to_thread(_whole, job, job_type.redacted if job_type else ()),
+        content_type="application/json",
+        headers={"Content-Disposition": f'attachment; filename="job-{job.id}.json"'},
+    )
+
+
+def _whole(job: Job, paths: Sequence[str]) -> bytes:
+    whole = {
+        **{field.name: getattr(job, field.name) for field in fields(job)},
+        "args": redact(job.args, paths),
+        "meta": redact(job.meta, [f"result.{path}" for path in paths]),
+        "errors": [
+            {
+                key: scrub(each) if isinstance(each, str) else redact(each)
+                for key, each in error.items()
+            }
+            for error in job.errors
+        ],
+    }
+    return pretty(whole).encode(errors="replace")
 
 
 def _steps(job: Job) -> list[dict[str, object]]:
@@ -155,4 +196,4 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-ROUTES = [web.get(r"/jobs/{id:\d+}", show)]
+ROUTES = [web.get(r"/jobs/{id:\d+}", show), web.get(r"/jobs/{id:\d+}/download", download)]

@@ -46,7 +46,7 @@ async def _act(request: web.Request, action: str, act: Act) -> web.Response:
     given, session = await request.post(), session_of(request)
     seen = str(given.get("state", ""))
     async with writing(request) as db:
-        job = await find_job(request, db)
+        job = (await find_job(request, db)).job
         held = await runs.hold(db, job.id)
         done = held is not None and held.state == seen and await act(db, held)
         await access.record(

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from quarterjack.database import Connection
 from quarterjack.model import Job, JobState
-from quarterjack.queries import catalogue, flow_lists, job_lists, runs
+from quarterjack.queries import catalogue, flow_lists, job_lists, runs, shown
 from quarterjack.queries.flow_lists import Neighbour
 from quarterjack.redaction import redact, scrub
 from quarterjack_admin.keys import reading
@@ -119,7 +119,7 @@ async def show(request: web.Request) -> web.Response:
         else:
             found, last = await _find(db, wanted, after, newest, back=False)
             listed = Page.forwards(found, PAGE, first=after is None)
-        jobs = await runs.read(db, listed.ids)
+        jobs = await shown.read(db, listed.ids)
         hidden = await catalogue.redacted(db, {job.worker for job in jobs})
         waits = await flow_lists.waited_for(
             db, [job.id for job in jobs if job.state is JobState.SUSPENDED], each=NAMED + 1
@@ -194,7 +194,7 @@ def _row(job: Job, waits: Sequence[Neighbour], hidden: Sequence[str]) -> dict[st
         "job": job,
         "when": when(job),
         "args": redact(job.args, hidden) if job.args else None,
-        "error": scrub(error.partition("\n")[0][:200]),
+        "error": scrub(error.partition("\n")[0])[:200],
         "ended_at": ended_at(job),
         "waits": [each for each in waits if each.outcome is None],
     }

@@ -9,7 +9,7 @@ from aiohttp import web
 from quarterjack.database import Connection
 from quarterjack.definition import Definition
 from quarterjack.model import Schedule
-from quarterjack.queries import backfills, calendars, cluster, managed, runs, schedules
+from quarterjack.queries import backfills, calendars, cluster, managed, runs, schedules, shown
 from quarterjack.redaction import redact, scrub
 from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
@@ -51,7 +51,7 @@ async def show(request: web.Request) -> web.Response:
             ids = await runs.of_schedule(db, schedule.name, state=None, edge=edge, limit=PAGE + 1)
             listed = Page.forwards(ids, PAGE, first=edge is None)
         known = await calendars.named(db, [schedule])
-        jobs = await runs.read(db, listed.ids)
+        jobs = await shown.read(db, listed.ids)
         latest = (await runs.latest(db, [schedule.name], each=CHART))[schedule.name]
         missed = await runs.not_enqueued(db, schedule.id, before=None, limit=PAGE)
         versions = await schedules.versions(db, schedule.id, limit=CHANGES + 1)
@@ -82,7 +82,7 @@ async def show(request: web.Request) -> web.Response:
         changes=_changes(versions, hidden),
         job_type=job_type,
         args=redact(schedule.args, hidden),
-        error_of=lambda job: scrub(str(job.errors[-1].get("error", "")).partition("\n")[0][:300]),
+        error_of=lambda job: scrub(str(job.errors[-1].get("error", "")).partition("\n")[0])[:300],
     )
 
 

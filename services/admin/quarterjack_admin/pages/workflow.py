@@ -10,7 +10,7 @@ from aiohttp import web
 
 from quarterjack.database import Connection
 from quarterjack.model import Job, JobState
-from quarterjack.queries import flow_lists, runs
+from quarterjack.queries import flow_lists, shown
 from quarterjack_admin.keys import reading
 from quarterjack_admin.pages.runs import ORDER, ended_at, when
 from quarterjack_admin.paging import read_number
@@ -75,7 +75,7 @@ async def show(request: web.Request) -> web.Response:
 
 async def _rows(db: Connection, found: list[tuple[int, int]]) -> list[dict[str, Any]]:
     depths = {id: depth for depth, id in found}
-    jobs = {job.id: job for job in await runs.read(db, list(depths))}
+    jobs = {job.id: job for job in await shown.read(db, list(depths))}
     waits = await flow_lists.waited_for(db, list(depths), each=NAMED + 1)
     return [
         {
