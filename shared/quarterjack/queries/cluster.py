@@ -100,7 +100,7 @@ async def terms(db: Database, *, limit: int) -> list[Term]:
     return [Term(**record) for record in records]
 
 
-async def producers(db: Database) -> list[Producer]:
+async def producers(db: Database, *, offset: int, limit: int) -> list[Producer]:
     """List worker processes by node and queue."""
     records = await db.fetch(
         """
@@ -109,11 +109,45 @@ async def producers(db: Database) -> list[Producer]:
           clock_timestamp() - heartbeat_at AS silent
         FROM qj_producers
         WHERE heartbeat_at > clock_timestamp() - interval '1 day'
-        ORDER BY node, queue, started_at
-        LIMIT 1000
-        """
+        ORDER BY node, queue, started_at, uuid
+        OFFSET $1
+        LIMIT $2
+        """,
+        offset,
+        limit,
     )
     return [Producer(**record) for record in records]
+
+
+async def producers_of(db: Database, queue: str) -> list[Producer]:
+    """List the worker processes of a queue by node: those that live, or may."""
+    records = await db.fetch(
+        """
+        SELECT
+          node, name, pid, version, queue, state, paused, local_limit, running, started_at, heartbeat_at,
+          clock_timestamp() - heartbeat_at AS silent
+        FROM qj_producers
+        WHERE queue = $1 AND state <> 'dead' AND heartbeat_at > clock_timestamp() - interval '1 day'
+        ORDER BY node, started_at
+        LIMIT 1000
+        """,
+        queue,
+    )
+    return [Producer(**record) for record in records]
+
+
+async def beating(db: Database, *, within: timedelta) -> tuple[int, int]:
+    """Count the nodes whose workers live, and the queues that they serve."""
+    record = await db.fetchrow(
+        """
+        SELECT count(DISTINCT node), count(DISTINCT queue)
+        FROM qj_producers
+        WHERE state <> 'dead' AND heartbeat_at > clock_timestamp() - $1::interval
+        """,
+        within,
+    )
+    assert record is not None
+    return record[0], record[1]
 
 
 async def producer_of(db: Database, attempted_by: Sequence[str | None]) -> Producer | None:

@@ -6,10 +6,12 @@ from aiohttp import web
 
 from quarterjack.queries import cluster
 from quarterjack_admin.keys import reading
+from quarterjack_admin.paging import read_number
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
 
 TERMS = 20
+PAGE = 200
 MISSING_AFTER = timedelta(seconds=3)
 SILENT_AFTER = timedelta(seconds=5)
 SKEWED = timedelta(seconds=2)
@@ -18,13 +20,14 @@ SKEWED = timedelta(seconds=2)
 @requires("view")
 async def show(request: web.Request) -> web.Response:
     """Show replicas, the lease, the terms and the workers."""
+    number = min(read_number(request.query.get("page")) or 1, 10_000)
     async with reading(request) as db:
         shell = await look_around(db)
         lease = await cluster.lease(db)
         peers = await cluster.peers(db)
         terms = await cluster.terms(db, limit=TERMS)
-        producers = await cluster.producers(db)
-    beating = [each for each in producers if each.state != "dead" and each.silent <= SILENT_AFTER]
+        found = await cluster.producers(db, offset=(number - 1) * PAGE, limit=PAGE + 1)
+        nodes, served = await cluster.beating(db, within=SILENT_AFTER)
     return page(
         request,
         "cluster.html",
@@ -42,10 +45,12 @@ async def show(request: web.Request) -> web.Response:
         terms=terms,
         producers=[
             {"producer": each, "silent": each.silent > SILENT_AFTER and each.state != "dead"}
-            for each in producers
+            for each in found[:PAGE]
         ],
-        nodes=len({each.node for each in beating}),
-        served=len({each.queue for each in beating}),
+        nodes=nodes,
+        served=served,
+        number=number,
+        more=len(found) > PAGE,
     )
 
 

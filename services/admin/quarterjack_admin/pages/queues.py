@@ -12,7 +12,6 @@ from urllib.parse import quote
 from aiohttp import web
 
 from quarterjack import spans
-from quarterjack.database import Connection
 from quarterjack.oban_web import NAME
 from quarterjack.queries import access, cluster, limits, queues
 from quarterjack.queries.cluster import Producer
@@ -147,7 +146,7 @@ async def _steer(request: web.Request, action: str, change: Change) -> web.Respo
     if not 0 < len(wish.queue) <= LONGEST_NAME:
         raise web.HTTPNotFound(reason="Gone", text="There is no such queue.")
     async with writing(request) as db:
-        nodes = {each.node for each in await _producers(db, wish.queue)}
+        nodes = {each.node for each in await cluster.producers_of(db, wish.queue)}
         nodes |= {each.node for each in await queues.steered(db, wish.queue)}
         known = wish.node in (ALL, *nodes)
         if known:
@@ -170,12 +169,6 @@ async def _steer(request: web.Request, action: str, change: Change) -> web.Respo
     raise web.HTTPSeeOther(queue_path(wish.queue))
 
 
-async def _producers(db: Connection, queue: str) -> list[Producer]:
-    return [
-        each for each in await cluster.producers(db) if each.queue == queue and each.state != "dead"
-    ]
-
-
 async def show_queue(
     request: web.Request,
     *,
@@ -190,7 +183,7 @@ async def show_queue(
         [standing] = await queues.standings(db, queue=name)
         steered = await queues.steered(db, name)
         limited = await limits.read(db, name)
-        producers = await _producers(db, name)
+        producers = await cluster.producers_of(db, name)
     everyone = next((each for each in steered if each.node == ALL), None)
     by_node = {each.node: each for each in steered}
     nodes = {each.node for each in producers}
