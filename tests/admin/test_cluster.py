@@ -1,5 +1,6 @@
 """The cluster's page, and that of a queue, where there are thousands of workers."""
 
+from quarterjack.queries import cluster
 from tests.admin.conftest import Admin
 
 MANY = """
@@ -39,3 +40,24 @@ async def test_the_cluster_is_shown_a_page_at_a_time_and_counted_whole(admin: Ad
     assert "node-9999" in last.text
     assert "/cluster?page=7" not in last.html.partition('<nav class="pager"')[2]
     assert "There are no more." in beyond.text
+
+
+SERVED = """
+WITH made AS (
+  INSERT INTO qj_schedules (name, worker, cron, queue)
+  SELECT 's' || n, 'sum', '@daily', 'q' || n FROM generate_series(1, 3000) AS n
+)
+INSERT INTO qj_producers (uuid, name, node, pid, version, queue, local_limit)
+SELECT gen_random_uuid(), 'Oban', 'node-' || n, 1, '0', 'q' || n, 10 FROM generate_series(1, 3000) AS n
+"""
+
+
+async def test_thousands_of_served_queues_are_looked_up_at_once(admin: Admin) -> None:
+    pool = admin.database.pool
+    await pool.execute(SERVED)
+    async with pool.acquire() as connection, connection.transaction():
+        await cluster.limit_reads(connection, milliseconds=500)
+
+        found = await cluster.unserved_queues(connection)
+
+    assert found == []
