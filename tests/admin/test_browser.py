@@ -161,6 +161,29 @@ async def test_without_script_everything_works(admin: Admin) -> None:
     )
 
 
+async def test_a_form_outlives_its_session(admin: Admin) -> None:
+    await admin.database.pool.execute(SEED)
+    async with visit(admin) as page:
+        await page.goto(f"{admin.origin}/schedules/nightly/edit")
+        await page.get_by_label("Reason").fill("it was late")
+        await admin.database.pool.execute("DELETE FROM qj_sessions")
+        await page.get_by_role("button", name="Save and apply").click()
+        async with page.context.expect_page() as opened:
+            await page.get_by_role("link", name="Sign in again").click()
+        again = await opened.value
+        await again.get_by_label("Name").fill("ana")
+        await again.get_by_label("Password").fill("correct horse battery")
+        await again.get_by_role("button", name="Sign in").click()
+        await again.wait_for_url("**/account")
+
+        await page.get_by_role("button", name="Save and apply").click()
+        await page.wait_for_url("**/schedules/nightly")
+
+    assert await admin.database.pool.fetchval(
+        "SELECT reason = 'it was late' FROM qj_audit WHERE action = 'edit schedule'"
+    )
+
+
 async def test_what_is_shown_stays_while_the_database_is_away(
     own_server_database: TestDatabase,
 ) -> None:

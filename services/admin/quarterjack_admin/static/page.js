@@ -76,6 +76,26 @@ function away(at) {
   return seconds > 0 ? `in ${took(seconds)}` : `${took(-seconds)} ago`;
 }
 
+// What was typed would be lost to the sign-in: ask first whether the session lasts, and take its token.
+document.addEventListener("submit", async (event) => {
+  const { target: form, submitter } = event;
+  if (form.method !== "post" || !form.elements.csrf_token || form.dataset.may === "go") return;
+  event.preventDefault();
+  if (form.dataset.may === "ask") return;
+  form.dataset.may = "ask";
+  const out = document.getElementById("signed-out");
+  const answer = await fetch("/account", { redirect: "manual" }).catch(() => null);
+  out.hidden = answer?.type !== "opaqueredirect";
+  delete form.dataset.may;
+  if (!out.hidden) return out.scrollIntoView({ block: "center" });
+  const text = answer?.ok ? await answer.text() : "";
+  const token = new DOMParser().parseFromString(text, "text/html").querySelector("[name=csrf_token]");
+  if (token) form.elements.csrf_token.value = token.value;
+  form.dataset.may = "go";
+  form.requestSubmit(submitter);
+  delete form.dataset.may;
+});
+
 setInterval(() => {
   if (document.hidden || !stale.hidden) return;
   document.querySelectorAll("time.away").forEach((time) => {
