@@ -67,6 +67,35 @@ async def test_an_outcome_that_a_transaction_holds_up_keeps_no_others_waiting(
     assert await holding.states() == {"completed": 10}
 
 
+async def test_an_outcome_that_cannot_be_stored_spoils_no_other(holding: Holding) -> None:
+    told = [{"result": "good"}, {"result": "\0"}, {"result": "good"}]
+    for job, meta in zip(await holding.claim(3), told, strict=True):
+        claim = completed(holding, job).claim
+        holding.acker.add(Ack(claim=claim, state="completed", meta=meta))
+
+    await holding.acker.flush()
+
+    rows = await holding.pool.fetch("SELECT state::text, meta ->> 'result' FROM oban_jobs")
+    assert sorted(map(tuple, rows)) == [
+        ("completed", "good"),
+        ("completed", "good"),
+        ("discarded", None),
+    ]
+
+
+async def test_what_is_remembered_of_completions_does_not_grow(
+    holding: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quarterjack_worker.acker.REMEMBERED", 2)
+    jobs = await holding.claim(3)
+    for job in jobs:
+        holding.acker.add(completed(holding, job))
+
+    await holding.acker.flush()
+
+    assert list(holding.acker) == [completed(holding, job).claim for job in jobs[1:]]
+
+
 async def test_what_is_held_up_is_tried_in_turn_with_others(holding: Holding) -> None:
     """Else a steady load would keep it from ever being tried, or it would keep them."""
     held, *others = [completed(holding, job) for job in await holding.claim(3)]

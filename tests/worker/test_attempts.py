@@ -163,6 +163,19 @@ async def test_a_thread_keeps_its_place_however_often_it_is_told_to_stop(holding
     assert await holding.states() == {"cancelled": 1}
 
 
+async def test_a_job_whose_thread_goes_on_does_not_go_back(holding: Holding) -> None:
+    """Else another worker would run it at the same time."""
+    freed.clear()
+    holding.attempts.take(await holding.claim(1, "deaf"), asked_at=boot())
+    try:
+        await until(lambda: has(ran, 1))
+        await holding.attempts.drain(0)
+
+        assert await holding.states() == {"executing": 1}
+    finally:
+        freed.set()
+
+
 async def test_a_waiting_job_that_is_cancelled_ends_at_once(holding: Holding) -> None:
     holding.queue.limit = 1
     jobs = await holding.claim(3, "endless")
