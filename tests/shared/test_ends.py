@@ -89,6 +89,21 @@ async def test_an_end_before_the_first_look_is_seen_then(database: TestDatabase)
     assert await states(database.pool, after, late, again) == ["available"] * 3
 
 
+async def test_of_the_ends_of_a_job_that_is_gone_the_last_counts(database: TestDatabase) -> None:
+    """Also where others have begun to wait for it since, and have it looked at."""
+    parent = await enqueue(database)
+    child = await enqueue(database, after=[parent])
+    await settle(database.pool)
+    for state in ("discarded", "available", "completed"):
+        await end(database.pool, parent, state=state)
+    again = await enqueue(database, after=[parent])
+    await database.pool.execute("DELETE FROM oban_jobs WHERE id = $1", parent)
+    await database.pool.execute("INSERT INTO qj_ended (job_id) VALUES ($1)", parent)
+    await settle(database.pool)
+
+    assert await states(database.pool, child, again) == ["available"] * 2
+
+
 async def test_a_parent_whose_meta_takes_no_mark_is_not_waited_for_in_haste(
     database: TestDatabase,
 ) -> None:
