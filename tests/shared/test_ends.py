@@ -89,6 +89,19 @@ async def test_an_end_before_the_first_look_is_seen_then(database: TestDatabase)
     assert await states(database.pool, after, late, again) == ["available"] * 3
 
 
+async def test_an_end_that_was_in_vain_is_not_forgotten_by_a_later_one(
+    database: TestDatabase,
+) -> None:
+    failed, done = await enqueue(database), await enqueue(database)
+    child = await enqueue(database, after=[failed, done])
+    await settle(database.pool)
+    for parent, state in ((failed, "discarded"), (done, "completed")):
+        await end(database.pool, parent, state=state)
+        await settle(database.pool)
+
+        assert await states(database.pool, child) == ["cancelled"]
+
+
 async def test_of_the_ends_of_a_job_that_is_gone_the_last_counts(database: TestDatabase) -> None:
     """Also where others have begun to wait for it since, and have it looked at."""
     parent = await enqueue(database)
