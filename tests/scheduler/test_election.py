@@ -134,16 +134,18 @@ async def test_a_beat_does_not_wait_for_its_own_enqueue(database: TestDatabase) 
     assert standing.leading
 
 
-@pytest.mark.parametrize("own", [True, False])
-async def test_only_the_holder_gives_it_back(database: TestDatabase, own: bool) -> None:
+@pytest.mark.parametrize(("own", "term"), [(True, 1), (False, 1), (True, 0)])
+async def test_only_the_holder_of_this_term_gives_it_back(
+    database: TestDatabase, own: bool, term: int
+) -> None:
     uuid = uuid4()
     await acquire(database.pool, uuid, 0)
 
-    await lease.resign(database.pool, uuid=uuid if own else uuid4(), term=1)
+    await lease.resign(database.pool, uuid=uuid if own else uuid4(), term=term)
 
     row = await database.pool.fetchrow(LEASE)
     assert row is not None
-    assert (row["holder"] is None, row["term"]) == (own, 1)
+    assert (row["holder"] is None, row["term"]) == (own and term == 1, 1)
 
 
 async def test_a_replica_that_stops_is_followed_by_the_next_term(database: TestDatabase) -> None:
