@@ -69,7 +69,7 @@ class Health:
         self.measures: Measures | None = None
         self._blocked_after = blocked_after
         self._turned = time.monotonic()
-        self._open = 0
+        self._open: dict[asyncio.StreamWriter, None] = {}
 
     def turn(self) -> None:
         """Show that the event loop of the service gets its turn."""
@@ -80,18 +80,24 @@ class Health:
         return stalled("the event loop has had no turn", time.monotonic() - self._turned, after)
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request and hang up; whoever asks for too much or too slowly gets no answer."""
-        self._open += 1
+        """Answer one request and hang up; whoever asks for too much or too slowly gets no answer.
+
+        Of too many at once those that have taken longest get none: a probe is brief.
+        """
+        self._open[writer] = None
+        if len(self._open) > AT_ONCE:
+            slowest = next(iter(self._open))
+            del self._open[slowest]
+            slowest.transport.abort()
         try:
-            if self._open <= AT_ONCE:
-                async with asyncio.timeout(WITHIN):
-                    asked = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(self.reply(asked.partition(b"\r\n")[0]))
-                    await writer.drain()
+            async with asyncio.timeout(WITHIN):
+                asked = await reader.readuntil(b"\r\n\r\n")
+                writer.write(self.reply(asked.partition(b"\r\n")[0]))
+                await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             writer.transport.abort()
         finally:
-            self._open -= 1
+            self._open.pop(writer, None)
             writer.close()
 
     def reply(self, line: bytes) -> bytes:

@@ -150,6 +150,12 @@ async def test_the_silent_are_hung_up_on_and_hold_nobody_up(
 
 
 @pytest.mark.usefixtures("answers")
+async def test_a_crowd_that_says_nothing_gives_way(place: Place) -> None:
+    async with crowd(place, health.AT_ONCE * 2):
+        assert await ask(place, "/live") == (200, "ok")
+
+
+@pytest.mark.usefixtures("answers")
 async def test_after_a_crowd_it_answers_again(place: Place) -> None:
     async with crowd(place, health.AT_ONCE + 20):
         pass
