@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def lives(pid: int) -> bool:
 
 async def gone(pid: int) -> bool:
     return not lives(pid)
+
+
+async def test_a_default_timeout_of_sockets_stops_no_process() -> None:
+    socket.setdefaulttimeout(60)
+    try:
+        process = await Process.start([])
+        answers = await process.answers()
+    finally:
+        socket.setdefaulttimeout(None)
+
+    assert answers
+    await process.end()
 
 
 async def test_a_process_that_hears_what_its_session_is_told_is_started_again(

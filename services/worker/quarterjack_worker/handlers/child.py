@@ -134,7 +134,7 @@ class Child:
                 self._sock.sendall(pack(self._journal()))
 
     def _listen(self) -> None:
-        with suppress(OSError, EOFError):
+        try:
             while True:
                 message = receive(self._file)
                 if isinstance(message, Ping):
@@ -147,7 +147,11 @@ class Child:
                 elif isinstance(message, Answer) and (asked := self._asked.get(message.number)):
                     with suppress(InvalidStateError):  # who asked has been stopped
                         asked.set_result(message)
-        os._exit(0)
+        except (OSError, EOFError):
+            os._exit(0)
+        except BaseException:
+            log.exception("a process cannot go on")
+            os._exit(1)
 
     def _begin(self, begin: Begin) -> Context:
         return Context(

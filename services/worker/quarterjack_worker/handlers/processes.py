@@ -108,6 +108,7 @@ class Process:
         What its session is told may still reach it at its very begin: then another is started.
         """
         ours, theirs = socket.socketpair()
+        theirs.setblocking(True)  # which a setdefaulttimeout() takes from it, there too
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
