@@ -105,6 +105,24 @@ async def leave_at_once() -> None:
     os._exit(0)
 
 
+def return_twice() -> int | None:
+    """Return from this process and from a copy of it; give how that ended."""
+    copy = os.fork()
+    return os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) if copy else None
+
+
+@job("return_twice", recorded=True)
+async def return_twice_on_the_loop() -> int | None:
+    """Return twice."""
+    return return_twice()
+
+
+@job("return_twice_in_thread", recorded=True)
+def return_twice_in_thread() -> int | None:
+    """Return twice."""
+    return return_twice()
+
+
 @job("forget_itself")
 async def forget_itself(context: Context) -> None:
     """Log a line of no attempt."""

@@ -59,6 +59,15 @@ async def test_a_job_that_ends_its_process_with_code_0_has_taken_it_down(
     assert "WorkerDied" in job["error"]
 
 
+@pytest.mark.parametrize("name", ["return_twice", "return_twice_in_thread"])
+async def test_a_copy_that_a_handler_lets_return_ends(database: TestDatabase, name: str) -> None:
+    async with working(database):
+        await quarterjack.enqueue(database.pool, name)
+        [job] = await ended(database)
+
+    assert (job["state"], job["meta"]["result"]) == ("completed", 0)
+
+
 async def test_a_worker_that_a_handler_starts_is_no_life_of_this_one(
     database: TestDatabase,
 ) -> None:

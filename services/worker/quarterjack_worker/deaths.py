@@ -4,10 +4,13 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 
 PR_SET_PDEATHSIG = 1
 NAMES = {each.value: each.name for each in signal.Signals}
 """Most signals of the real-time kind have none."""
+COPIED = threading.Event()
+"""Is set in a copy of a process that has called `let_copies_end`."""
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -23,10 +26,17 @@ def let_copies_end() -> None:
 
     They inherit what it does on a signal: it would wake its event loop, in place of theirs, and stop the worker.
     """
-    os.register_at_fork(after_in_child=_forget_signals)
+    os.register_at_fork(after_in_child=_be_a_copy)
 
 
-def _forget_signals() -> None:
+def end_copy() -> None:
+    """End this process if it is a copy that a handler let return: it would go on as the worker, on its connections."""
+    if COPIED.is_set():
+        os._exit(0)
+
+
+def _be_a_copy() -> None:
+    COPIED.set()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)

@@ -12,6 +12,7 @@ from quarterjack.database import Pool
 from quarterjack.model import Job
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Claim
+from quarterjack_worker.deaths import end_copy
 from quarterjack_worker.handlers.backoff import seconds_until_retry
 from quarterjack_worker.handlers.calling import arguments, call, check_ran
 from quarterjack_worker.handlers.context import Context
@@ -89,6 +90,7 @@ class Runner:
                 )
             return None
         finally:
+            end_copy()
             context.over = True
             CURRENT.reset(before)
 
@@ -213,6 +215,8 @@ def _caught(type: JobType, context: Context) -> tuple[object, BaseException | No
         return call(type, context), None
     except BaseException as error:
         return None, error
+    finally:
+        end_copy()
 
 
 def _ended(context: Context, result: object) -> Ack:
