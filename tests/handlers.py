@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -100,9 +101,17 @@ async def tell_what_is_inherited() -> object:
 
 
 @job("leave_at_once")
-async def leave_at_once() -> None:
+async def leave_at_once(args: Numbered) -> None:
     """End the process as if all were well."""
-    os._exit(0)
+    os._exit(args.n)
+
+
+@job("ignore_signals")
+async def ignore_signals(context: Context) -> None:
+    """Have the process hear of no end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    await context.pool.execute("CREATE TABLE ignored ()")
+    await asyncio.Event().wait()
 
 
 def return_twice() -> int | None:

@@ -1,5 +1,6 @@
 """A worker process that dies is followed by another, whenever it dies."""
 
+import asyncio
 import os
 import signal
 from functools import partial
@@ -8,12 +9,16 @@ from pathlib import Path
 import pytest
 
 import quarterjack
+from quarterjack_worker import supervisor
+from quarterjack_worker.settings import CONDEMNED, STOPPED, Settings
 from tests.conftest import TestDatabase
-from tests.processes import Service, cluster
+from tests.processes import Service, cluster, free_port
 from tests.waiting import until
 from tests.worker.working import ended, said, working
 
 pytestmark = pytest.mark.linux
+
+IGNORED = "SELECT to_regclass('ignored') IS NOT NULL"
 
 
 async def test_one_that_is_killed_before_it_can_begin_is_followed_by_another(
@@ -46,17 +51,51 @@ async def test_one_that_waits_to_start_another_ends_at_once(database: TestDataba
         assert await worker.stop() == 0
 
 
-async def test_a_job_that_ends_its_process_with_code_0_has_taken_it_down(
-    database: TestDatabase,
+async def test_one_that_waits_for_the_database_ends_at_once(database: TestDatabase) -> None:
+    away = {"DATABASE_URL": f"postgresql://u@127.0.0.1:{free_port()}/x"}
+    async with working(database, **away) as (_, worker):
+        await until(partial(said, worker, "no database yet"), within=30)
+
+        assert await worker.stop() == 0
+
+
+@pytest.mark.parametrize("code", [0, STOPPED, CONDEMNED])
+async def test_a_job_that_ends_its_process_has_taken_it_down(
+    database: TestDatabase, code: int
 ) -> None:
+    """Whatever the code, also if a worker ends with it by itself."""
     async with working(database) as (_, worker):
-        await quarterjack.enqueue(database.pool, "leave_at_once", max_attempts=1)
+        await quarterjack.enqueue(database.pool, "leave_at_once", {"n": code}, max_attempts=1)
         [job] = await ended(database)
         await until(partial(_started, worker, 2), within=30)
 
         assert await worker.stop() == 0
     assert job["state"] == "discarded"
     assert "WorkerDied" in job["error"]
+
+
+async def test_a_process_that_hears_of_no_end_is_killed(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs go back as those of any other that is told to end."""
+    monkeypatch.setattr(supervisor, "LAST_STEPS", 0.5)
+    monkeypatch.setenv("DATABASE_URL", database.url)
+    monkeypatch.setenv("QUARTERJACK_SCHEMA", database.address.schema)
+    await quarterjack.enqueue(database.pool, "ignore_signals")
+    settings = Settings(modules=("tests.handlers",), queues={"default": 1}, processes=1, grace=0.5)
+    arguments = ("--import", "tests.handlers", "--queue", "default=1")
+    parent = supervisor.Supervisor(settings, arguments, "n")
+    living = asyncio.create_task(asyncio.to_thread(parent.run))
+    try:
+        await until(partial(database.pool.fetchval, IGNORED), within=30)
+    finally:
+        parent.stop()
+        async with asyncio.timeout(20):
+            code = await living
+
+    left = await database.row("SELECT state::text, attempt, errors FROM oban_jobs")
+    assert code == 0
+    assert tuple(left) == ("available", 0, [])
 
 
 @pytest.mark.parametrize("name", ["return_twice", "return_twice_in_thread"])

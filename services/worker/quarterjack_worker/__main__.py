@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Coroutine
@@ -45,6 +46,7 @@ def _work(chosen: settings.Settings, life: UUID, turns: int, marks: int | None) 
     from quarterjack_worker.service import serve
 
     deaths.let_copies_end()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.freeze()
     gc.set_threshold(*GARBAGE)
     try:

@@ -56,7 +56,6 @@ async def serve(settings: Settings, life: UUID, turns: int, marks: int | None) -
     import_jobs(settings.modules)
     address, node, place = from_environment(), node_name(), health.from_environment()
     name = f"quarterjack-worker {node}"
-    stopping, condemned = stop_event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     async with (
         health.answering(place, blocked_after=BLOCKED_AFTER) as answers,
@@ -67,6 +66,7 @@ async def serve(settings: Settings, life: UUID, turns: int, marks: int | None) -
     ):
         queues = Queues(settings.queues, settings.producers(life), node)
         await patiently(partial(_introduce, pool, node, queues), PATIENCE)
+        stopping, condemned = stop_event(), asyncio.Event()  # until now a signal ends it at once
         telemetry = Telemetry("quarterjack-worker", node)
         acker = Acker(pool, telemetry)
         threads = ThreadPoolExecutor(LARGEST, thread_name_prefix="job")

@@ -11,6 +11,7 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,6 +31,8 @@ LIFE, TURNS, MARKS = (
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 STEADY_AFTER = 30.0
 GIVE_UP, AGAIN, LOOKS = 10.0, 0.25, 4
+LAST_STEPS = 14.0
+"""Seconds that an orderly end takes at most, beyond the grace of its jobs."""
 MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(128 * 1024)}
 """Glibc gives back what is free at the end of its heap, from this size on; left alone it comes to keep many MB."""
 
@@ -60,18 +63,20 @@ class Supervisor:
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = False
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._ends: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._overdue = False
 
     def stop(self, *_: object) -> None:
         """Pass the request to end on to the child."""
         self._stopping = True
-        self._stops.put(
-            None
-        )  # of all that wakes who waits, a signal may interrupt only this anywhere
+        for each in (self._stops, self._ends):
+            each.put(None)  # of all that wakes who waits, a signal may interrupt only this anywhere
         if self._child is not None and self._child.poll() is None:
             self._child.terminate()
 
     def run(self) -> int:
         delay, ever = FIRST_DELAY, False
+        threading.Thread(target=self._see_it_end, name="end", daemon=True).start()
         while not self._stopping:
             since, life = time.monotonic(), uuid4()
             with marks.memory() as memory:
@@ -79,10 +84,11 @@ class Supervisor:
                 waited = marks.waiting(memory)
             ever = ever or began
             obituary = f"the worker process of {self._node} {how}"
+            ended = self._stopping and (code == STOPPED or self._overdue)
             if began:
-                reason = None if code == STOPPED else obituary
+                reason = None if ended else obituary
                 asyncio.run(settle(self._settings, life, reason, waited))
-            if code == STOPPED:
+            if ended:
                 return 0
             if code >= 0 and not ever:
                 return 0 if self._stopping else code
@@ -93,6 +99,18 @@ class Supervisor:
                     self._stops.get(timeout=delay)
             delay = min(delay * 2, LONGEST_DELAY)
         return 0
+
+    def _see_it_end(self) -> None:
+        """Kill a process that does not end when it is told to: a handler may ignore signals, or hold the event loop."""
+        self._ends.get()
+        longest = self._settings.grace + LAST_STEPS
+        time.sleep(longest)
+        if self._child is not None and self._child.poll() is None:
+            self._overdue = True
+            log.error(
+                "the worker process of %s does not end, in %g s: killing it", self._node, longest
+            )
+            self._child.kill()
 
     def _live(self, life: UUID, memory: int | None) -> tuple[int, bool, str]:
         """Give the exit code, whether the process had begun, and how it ended."""
@@ -132,7 +150,8 @@ class Supervisor:
             how = f"held its interpreter for more than {self._longest:g} s and was killed"
             return code, began, how
         if code == CONDEMNED:
-            return code, began, "had been silent for too long and was declared dead"
+            how = f"{deaths.how(code)}, as one does that was silent and declared dead"
+            return code, began, how
         return code, began, deaths.how(code)
 
 
