@@ -132,6 +132,12 @@ def return_twice_in_thread() -> int | None:
     return return_twice()
 
 
+@job("close_stdout")
+async def close_stdout() -> None:
+    """Have the process say nothing more."""
+    sys.stdout.close()
+
+
 @job("forget_itself")
 async def forget_itself(context: Context) -> None:
     """Log a line of no attempt."""

@@ -107,6 +107,15 @@ async def test_a_copy_that_a_handler_lets_return_ends(database: TestDatabase, na
     assert (job["state"], job["meta"]["result"]) == ("completed", 0)
 
 
+async def test_one_whose_output_is_closed_ends_in_order(database: TestDatabase) -> None:
+    async with working(database) as (_, worker):
+        await quarterjack.enqueue(database.pool, "close_stdout")
+        await ended(database)
+
+        assert await worker.stop() == 0
+    assert await database.pool.fetchval("SELECT count(*) FROM qj_producers") == 0
+
+
 async def test_a_worker_that_a_handler_starts_is_no_life_of_this_one(
     database: TestDatabase,
 ) -> None:

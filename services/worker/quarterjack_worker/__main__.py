@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -57,8 +58,9 @@ def _work(chosen: settings.Settings, life: UUID, turns: int, marks: int | None) 
     except BaseException:
         traceback.print_exc()
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # it may be closed, or full
+            stream.flush()
     os._exit(code)
 
 
