@@ -18,6 +18,7 @@ from asyncpg.pool import PoolConnectionProxy
 from tenacity import RetryCallState, retry, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
+from quarterjack import hosts
 from quarterjack.errors import SettingInvalid
 from quarterjack.queries import databases
 
@@ -114,7 +115,7 @@ async def connect(
     """Open one direct connection that notices a dead peer within seconds."""
     try:
         with _readable():
-            connection = await asyncpg.connect(
+            connection: asyncpg.Connection[asyncpg.Record] = await hosts.connect(
                 address.direct_url,
                 timeout=timeout,
                 server_settings=_settings(address, name),
@@ -173,6 +174,7 @@ async def _make_pool(address: Address, name: str, size: int, reset: bool) -> Poo
     with _readable():
         pool = await asyncpg.create_pool(
             address.url,
+            connect=hosts.connect,
             min_size=1,
             max_size=size,
             timeout=5.0,

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from quarterjack.database import UNREACHABLE, borrowed, connect, open_pool, patiently
+from quarterjack.hosts import each_host
 from quarterjack.queries import databases
 from tests.conftest import TestDatabase
 from tests.waiting import until
@@ -104,3 +105,42 @@ async def test_a_pool_that_is_taken_for_a_connection_stays_open(database: TestDa
         await database.pool.close()
 
     assert await database.pool.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+async def test_a_host_that_gives_no_answer_hides_no_other(
+    database: TestDatabase, place: str
+) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    mute = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    before, at, after = database.url.rpartition("@")
+    both = [after.partition("/")[0], mute]
+    if place == "first":
+        both.reverse()
+    url = f"{before}{at}{','.join(both)}/{after.partition('/')[2]}"
+    address = replace(database.address, url=url, direct_url=url)
+
+    async with silent, open_pool(address, name="hosts") as pool:
+        connection = await connect(address, name="hosts", timeout=2.0)
+        await connection.close()
+        assert await pool.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "urls"),
+    [
+        (
+            "postgresql://u:p@a:1,[::1]:2/n?x=y",
+            ["postgresql://u:p@a:1/n?x=y", "postgresql://u:p@[::1]:2/n?x=y"],
+        ),
+        ("postgres://a,b", ["postgres://a", "postgres://b"]),
+        ("postgresql:///n?host=a,b", ["postgresql:///n?host=a,b"]),
+        ("nonsense", ["nonsense"]),
+    ],
+)
+def test_an_address_has_its_hosts(url: str, urls: list[str]) -> None:
+    assert each_host(url) == urls
