@@ -25,6 +25,7 @@ MENDABLE = (
     asyncpg.InsufficientPrivilegeError,
 )
 """What keeps a program from starting until a person has done something."""
+STDERR = 2
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -35,6 +36,7 @@ def node_name() -> str:
 
 def set_up_logging() -> None:
     """Log to stdout; QUARTERJACK_LOG chooses text or json, QUARTERJACK_LOG_LEVEL the least level."""
+    _keep_standard_descriptors()
     form = os.environ.get("QUARTERJACK_LOG", "text")
     level = os.environ.get("QUARTERJACK_LOG_LEVEL", "INFO").upper()
     if form not in ("text", "json"):
@@ -48,6 +50,13 @@ def set_up_logging() -> None:
     handler.addFilter(in_one_line)
     handler.addFilter(is_awaited)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def _keep_standard_descriptors() -> None:
+    """Let those that are closed lead nowhere: a connection would get their numbers, and what a library prints."""
+    while (lowest := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(lowest, True)
+    os.close(lowest)
 
 
 def in_one_line(record: logging.LogRecord) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -53,6 +54,17 @@ async def test_a_connection_that_nobody_waits_for_is_no_error(
 
     [record] = caplog.records
     assert is_awaited(record) is said
+
+
+def test_no_connection_gets_the_number_of_a_closed_stdout() -> None:
+    """As where a shell starts a service with `>&-`."""
+    code = (
+        "import os; from quarterjack.process import set_up_logging; set_up_logging(); "
+        "os._exit(os.open(os.devnull, 0))"
+    )
+    closed = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code)
+
+    assert subprocess.run(closed).returncode > 2
 
 
 def _record(level: int) -> logging.LogRecord:
