@@ -1,7 +1,7 @@
 """Render a template into an answer, with what every page shows."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +18,6 @@ from quarterjack_admin.guard import safe_target
 from quarterjack_admin.keys import SESSION
 from quarterjack_admin.permissions import may
 
-ALARM_AFTER = timedelta(seconds=10)
 SHOWN_ALERTS = 3
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "quarterjack_theme"
