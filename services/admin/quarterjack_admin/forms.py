@@ -42,6 +42,7 @@ LABELS = {
 
 ARGS: TypeAdapter[dict[str, Any]] = TypeAdapter(Args)
 SPANS = ("jitter", "catchup_window", "timeout", "expected_within")
+LONGEST_REASON = 500
 LISTS = {"tags": ", ", "blackouts": "\n", "calendars": "\n"}
 
 
@@ -124,6 +125,11 @@ def read_args(
     except ValidationError as error:
         return {}, plain(error.errors(include_url=False, include_context=False)[0]["msg"])
     return args, misfit(args, job_type.args_schema) if job_type else None
+
+
+def read_reason(given: Mapping[str, object]) -> str:
+    """Give why an action is taken; empty if it was not said."""
+    return str(given.get("reason", "")).strip()[:LONGEST_REASON]
 
 
 def properties_of(job_type: JobType | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from aiohttp import web
 from quarterjack import channels, cron
 from quarterjack.model import Schedule
 from quarterjack.queries import access, backfills, calendars, notifications, schedules
+from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import CONFIG, reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
 from quarterjack_admin.paging import read_number
@@ -23,7 +24,6 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 FASTEST = 6_000
 MOST = 100_000
 SHOWN = 5
-LONGEST_REASON = 500
 FIELDS = ("from", "to", "per_minute", "reason")
 LABELS = {"from": "From", "to": "To", "per_minute": "Jobs a minute", "reason": "Reason"}
 EDITED = "The schedule was edited meanwhile: look at what it would do now, and start again."
@@ -223,7 +223,7 @@ async def _form(
 
 def _typed(given: Mapping[str, str]) -> dict[str, str]:
     typed = {name: given.get(name, "").strip().replace("\x00", "") for name in FIELDS}
-    return typed | {"reason": typed["reason"][:LONGEST_REASON]}
+    return typed | {"reason": read_reason(typed)}
 
 
 def _read_time(text: str) -> datetime | None:

@@ -9,13 +9,12 @@ from quarterjack.database import Connection
 from quarterjack.model import JobState
 from quarterjack.queries import access, bulk, job_lists
 from quarterjack.queries.bulk import MOST, Chosen
+from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.pages.runs import WINDOW, Filter
 from quarterjack_admin.paging import read_number
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
-
-LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +120,7 @@ async def _act(request: web.Request, action: Action) -> web.Response:
     """Act on ids up to the newest that was counted: what came later was not seen by who decided."""
     given = {name: str(value) for name, value in (await request.post()).items()}
     wanted, upto = Filter.of(given), read_number(given.get("upto", ""))
-    reason = given.get("reason", "").strip()[:LONGEST_REASON]
+    reason = read_reason(given)
     if not reason or upto is None:
         return await _ask(request, action, given=given)
     async with writing(request) as db:

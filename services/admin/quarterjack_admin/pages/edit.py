@@ -33,7 +33,6 @@ PRESETS = (
 )
 LIMITS = ("start_at", "end_at", "blackouts", "calendars")
 FIELDS = tuple(Definition.model_fields)
-LONGEST_REASON = 500
 
 
 @requires("schedules.edit")
@@ -113,7 +112,7 @@ async def read_typed(request: web.Request) -> tuple[dict[str, str], str]:
     given = await request.post()
     typed = {name: str(given.get(name, "")) for name in FIELDS}
     typed["calendars"] = "\n".join(map(str, given.getall("calendars", [])))
-    return typed, str(given.get("reason", "")).strip()[:LONGEST_REASON]
+    return typed, forms.read_reason(given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,11 @@ from aiohttp import web
 
 from quarterjack.database import Connection
 from quarterjack.queries import access, holds
+from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page, schedule_path
-
-LONGEST_REASON = 500
 
 
 @requires("schedules.pause")
@@ -60,7 +59,7 @@ async def ask_freeze(request: web.Request) -> web.Response:
 @requires("schedules.freeze")
 async def freeze(request: web.Request) -> web.Response:
     """Freeze every schedule."""
-    reason = str((await request.post()).get("reason", "")).strip()[:LONGEST_REASON]
+    reason = read_reason(await request.post())
     async with writing(request) as db:
         if not reason:
             said = "Say why: everyone will want to know."

@@ -7,12 +7,12 @@ from aiohttp import web
 from quarterjack.database import Connection
 from quarterjack.model import Schedule
 from quarterjack.queries import access, holds, schedules
+from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page, schedule_path
 
-LONGEST_REASON = 500
 LONGEST_PAUSE = timedelta(days=3650)
 
 
@@ -26,7 +26,7 @@ async def ask_pause(request: web.Request) -> web.Response:
 async def pause(request: web.Request) -> web.Response:
     """Pause: no tick is enqueued until it is resumed."""
     given, session = await request.post(), session_of(request)
-    reason = str(given.get("reason", "")).strip()[:LONGEST_REASON]
+    reason = read_reason(given)
     hours, problem = _read_hours(str(given.get("hours", "")))
     if not reason:
         problem = "Say why: others will want to know."

@@ -9,10 +9,10 @@ from aiohttp import web
 from quarterjack import spans
 from quarterjack.queries import access, limits, runs
 from quarterjack.queries.limits import Limits
+from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import session_of, writing
 from quarterjack_admin.pages.queues import (
     LONGEST_NAME,
-    LONGEST_REASON,
     queue_path,
     show_queue,
     stamp,
@@ -43,7 +43,7 @@ async def save(request: web.Request) -> web.Response:
         before = await limits.read(db, queue)
         held = before == wanted or str(given.get("seen", stamp(before))) == stamp(before)
         if held:
-            by, reason = session_of(request).name, typed["reason"][:LONGEST_REASON]
+            by, reason = session_of(request).name, read_reason(typed)
             await limits.limit(db, queue, wanted, by=by, reason=reason)
             await access.record(
                 db,

@@ -17,13 +17,13 @@ from quarterjack.queries import access, cluster, limits, queues
 from quarterjack.queries.cluster import Producer
 from quarterjack.queries.limits import Limits
 from quarterjack.queries.queues import ALL, OWN_LIMIT, Change, Steered
+from quarterjack_admin.forms import read_reason
 from quarterjack_admin.guard import digest
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
 
 LONGEST_NAME = 127
-LONGEST_REASON = 500
 LARGEST = 10_000
 EVERY = "*"
 PAGE = 200
@@ -134,7 +134,7 @@ def signals(wish: Wish) -> list[str]:
 
 async def _steer(request: web.Request, action: str, change: Change) -> web.Response:
     given, by = await request.post(), session_of(request).name
-    reason = str(given.get("reason", "")).strip()[:LONGEST_REASON]
+    reason = read_reason(given)
     wish = Wish(
         queue=request.match_info["name"],
         node=str(given.get("node", ALL)),
