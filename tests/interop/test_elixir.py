@@ -11,8 +11,7 @@ import pytest
 
 import quarterjack
 from quarterjack import NewJob, Unique
-from quarterjack.queries import bulk, jobs, runs
-from quarterjack.queries.bulk import Chosen
+from quarterjack.queries import bulk, jobs
 from tests.conftest import TestDatabase
 from tests.flows import states
 from tests.interop.beside import run_long, worker_on
@@ -169,18 +168,12 @@ async def test_its_cancel_stops_our_running_job_for_good(database: TestDatabase)
     assert (job.state, job.errors) == ("cancelled", [])
 
 
-@pytest.mark.parametrize("many", [False, True])
 async def test_our_cancel_ends_what_a_lost_node_of_its_left_executing(
-    database: TestDatabase, many: bool
+    database: TestDatabase,
 ) -> None:
     await database.pool.execute(EXECUTING)
-    chosen = Chosen(states=["executing"], worker=None, queue=None, above=0, upto=9)
 
-    if many:
-        assert await bulk.cancel(database.pool, chosen) == 4
-    else:
-        done = [await runs.cancel(database.pool, id, state="executing") for id in range(1, 5)]
-        assert done == [True] * 4
+    assert await bulk.cancel(database.pool, [1, 2, 3, 4]) == 4
 
     kept = ["executing"] * 2
     assert await states(database.pool, 1, 2, 3, 4) == ["cancelled", "cancelled", *kept]

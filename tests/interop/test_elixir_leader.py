@@ -9,8 +9,8 @@ import pytest
 
 import quarterjack
 from quarterjack import NewJob
+from quarterjack.queries import bulk, jobs, upkeep
 from quarterjack.queries import cluster as overview
-from quarterjack.queries import jobs, runs, upkeep
 from tests.conftest import TestDatabase
 from tests.flows import states
 from tests.interop.beside import run_long, worker_on
@@ -152,13 +152,13 @@ async def test_its_staging_takes_no_job_back_that_is_cancelled_meanwhile(
     assert made.id is not None
     async with database.pool.acquire() as ours, database.pool.acquire() as theirs:
         async with ours.transaction():
-            assert await runs.cancel(ours, made.id, state="scheduled")
+            assert await bulk.cancel(ours, [made.id]) == 1
             staging = asyncio.create_task(theirs.execute(STAGE))
             await until(lambda: database.pool.fetchval(WAITS))
         await staging
     assert await states(database.pool, made.id) == ["cancelled"]
 
-    assert await runs.retry(database.pool, made.id, state="cancelled")
+    assert await bulk.retry(database.pool, [made.id]) == 1
 
     assert await states(database.pool, made.id) == ["available"]
 

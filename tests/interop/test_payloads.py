@@ -78,7 +78,7 @@ async def _insert_in_every_way(database: TestDatabase, queue: str) -> None:
         await quarterjack.enqueue(connection, "w", queue=queue)
     await pool.execute("INSERT INTO oban_jobs (worker, queue) VALUES ('w', $1)", queue)
     await pool.execute("UPDATE oban_jobs SET state = 'discarded' WHERE queue = $1", queue)
-    await bulk.retry(pool, chosen("discarded", queue))
+    await bulk.retry(pool, await bulk.pick(pool, chosen("discarded", queue)))
 
 
 async def test_inserts_ring_for_every_oban_whatever_the_queue_is_called(
@@ -105,7 +105,8 @@ async def test_what_steers_has_obans_keys_and_numbers(database: TestDatabase) ->
     await database.pool.execute("UPDATE oban_jobs SET state = 'executing'")
     async with hearing(database) as heard:
         await jobs.stop(database.pool, [1])
-        await bulk.cancel(database.pool, chosen("executing", "default", above=1))
+        running = chosen("executing", "default", above=1)
+        await bulk.cancel(database.pool, await bulk.pick(database.pool, running))
         for queue in QUEUES:
             for change in (Change(paused=True), Change(paused=False), Change(limit=3)):
                 wish = Wish(queue=queue, node=ALL, change=change, reason="")

@@ -10,9 +10,8 @@ import pytest
 import quarterjack
 from quarterjack import JobState, NewJob, Unique, migrate
 from quarterjack.database import open_pool
-from quarterjack.queries import acks, alerts, bulk, jobs, prune, runs, upkeep
+from quarterjack.queries import acks, alerts, bulk, jobs, prune, upkeep
 from quarterjack.queries.acks import Ack
-from quarterjack.queries.bulk import Chosen
 from tests.conftest import TestDatabase
 from tests.flows import settle, states
 from tests.scheduler.replica import add_schedule, judge, lead, strike
@@ -212,10 +211,8 @@ async def test_a_job_with_all_attempts_that_fit_is_retried(layout: TestDatabase)
         SELECT 'w', 'discarded', tried, tried FROM unnest('{3,32767,32767}'::int[]) AS tried
         """
     )
-    every = Chosen(states=["discarded"], worker=None, queue=None, above=1, upto=3)
 
-    assert await runs.retry(layout.pool, 1, state="discarded")
-    assert await bulk.retry(layout.pool, every) == 2
+    assert await bulk.retry(layout.pool, [1, 2, 3]) == 3
     assert len(await claim(layout, await producer(layout))) == 3
 
 

@@ -10,7 +10,7 @@ import pytest
 from quarterjack import Job
 from quarterjack.clock import boot
 from quarterjack.database import Pool
-from quarterjack.queries import bulk, claims, producers, runs, upkeep
+from quarterjack.queries import bulk, claims, producers, upkeep
 from quarterjack_worker import Discard, Snooze, job
 from tests.waiting import until
 from tests.worker.holding import Holding, has, ran, run
@@ -81,7 +81,7 @@ async def test_it_is_stopped_though_the_signal_was_lost(holding: Holding) -> Non
     holding.attempts.take(jobs, asked_at=boot())
     await until(lambda: run(holding, 2))
 
-    assert await runs.cancel(holding.pool, jobs[0].id, state="executing")
+    assert await bulk.cancel(holding.pool, [jobs[0].id]) == 1
     assert await holding.states() == {"executing": 2}
     await holding.lost.look()
     await until(lambda: run(holding, 1))
@@ -94,7 +94,7 @@ async def test_it_is_stopped_though_the_signal_was_lost(holding: Holding) -> Non
 
 async def test_what_goes_back_is_cancelled(holding: Holding) -> None:
     jobs = await holding.claim(3)
-    assert await runs.cancel(holding.pool, jobs[0].id, state="executing")
+    assert await bulk.cancel(holding.pool, [jobs[0].id]) == 1
 
     await holding.lost.look()
 
@@ -103,12 +103,11 @@ async def test_what_goes_back_is_cancelled(holding: Holding) -> None:
 
 async def _one_by_one(pool: Pool, jobs: list[Job]) -> None:
     for each in jobs:
-        assert await runs.cancel(pool, each.id, state="executing")
+        assert await bulk.cancel(pool, [each.id]) == 1
 
 
 async def _all_at_once(pool: Pool, jobs: list[Job]) -> None:
-    chosen = bulk.Chosen(states=["executing"], worker=None, queue=None, above=0, upto=jobs[-1].id)
-    assert await bulk.cancel(pool, chosen) == len(jobs)
+    assert await bulk.cancel(pool, [each.id for each in jobs]) == len(jobs)
 
 
 @pytest.mark.parametrize("cancel", [_one_by_one, _all_at_once])

@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,7 +9,7 @@ import pytest
 
 import quarterjack
 from quarterjack import NewJob
-from quarterjack.queries import acks, claims, producers, runs
+from quarterjack.queries import acks, claims, jobs, producers
 from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Claim, Want
 from quarterjack.queries.producers import Producing
@@ -128,7 +127,7 @@ async def test_a_claim_for_many_queues_says_of_each_job_whose_it_is(database: Te
     assert {job.queue: job.attempted_by for job in found} == {
         want.queue: ["n", str(want.producer), "x"] for want in wants
     }
-    assert found == await runs.read(database.pool, [job.id for job in found])
+    assert found == [await jobs.find(database.pool, job.id) for job in found]
 
 
 async def test_a_job_is_claimed_as_it_is_written(database: TestDatabase) -> None:
@@ -140,9 +139,7 @@ async def test_a_job_is_claimed_as_it_is_written(database: TestDatabase) -> None
 
     found = await claims.claim(database.pool, wants=[want], node="n", nonce="x")
 
-    assert sorted(found, key=attrgetter("id")) == await runs.read(
-        database.pool, sorted(job.id for job in found)
-    )
+    assert found == [await jobs.find(database.pool, job.id) for job in found]
     assert min(job.scheduled_at for job in found) == soon
 
 

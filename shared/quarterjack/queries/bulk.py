@@ -1,7 +1,4 @@
-"""Act on many jobs at once: those that a filter finds, the oldest first, never more than MOST of them.
-
-Jobs that another session holds are left, so that nobody waits for a worker or for another who acts.
-"""
+"""Act on jobs at once: one, or those that a filter finds, the oldest first, never more than MOST of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,8 +45,40 @@ async def count(db: Database, chosen: Chosen) -> int:
     return found
 
 
-async def cancel(db: Database, chosen: Chosen) -> int:
-    """Cancel those that wait, mark those that run and ask workers to stop them, as `runs.cancel` does one; how many."""
+async def pick(db: Database, chosen: Chosen) -> list[int]:
+    """Give the ids of the oldest, and keep them until the transaction ends.
+
+    Jobs that another session holds are left, so that nobody waits for a worker or for another who acts.
+    """
+    records = await db.fetch(
+        """
+        SELECT id
+        FROM oban_jobs
+        WHERE
+          state = ANY ($1::text[]::oban_job_state[])
+          AND ($2::text IS NULL OR worker = $2)
+          AND ($3::text IS NULL OR queue = $3)
+          AND id > $4 AND id <= $5
+        ORDER BY id
+        LIMIT $6
+        FOR UPDATE SKIP LOCKED
+        """,
+        chosen.states,
+        chosen.worker,
+        chosen.queue,
+        chosen.above,
+        chosen.upto,
+        MOST,
+    )
+    return [record["id"] for record in records]
+
+
+async def cancel(db: Database, ids: Sequence[int]) -> int:
+    """Cancel jobs that wait, mark those that run and ask workers to stop them; how many.
+
+    One that a worker runs stays executing until that has stopped it, or is gone. But not what an Elixir node runs: that
+    may be gone, and says so nowhere.
+    """
     done: int = await db.fetchval(
         """
         WITH held AS MATERIALIZED (
@@ -62,6 +91,7 @@ async def cancel(db: Database, chosen: Chosen) -> int:
             ) AS runs
           FROM oban_jobs
           WHERE id = ANY ($1) AND state IN ('suspended', 'available', 'scheduled', 'executing', 'retryable')
+          FOR UPDATE
         ),
         cancelled AS (
           UPDATE oban_jobs AS j
@@ -85,13 +115,13 @@ async def cancel(db: Database, chosen: Chosen) -> int:
         )
         SELECT count(*) FROM cancelled WHERE (SELECT count(*) FROM asked) >= 0
         """,
-        await _pick(db, chosen),
+        list(ids),
     )
     return done
 
 
-async def retry(db: Database, chosen: Chosen) -> int:
-    """Make those that ended, or wait for their next attempt, available again, and wake their queues; how many."""
+async def retry(db: Database, ids: Sequence[int]) -> int:
+    """Make jobs available again as Oban does, but those that run or are, and wake their queues; how many."""
     done: int = await db.fetchval(
         """
         WITH retried AS (
@@ -101,7 +131,7 @@ async def retry(db: Database, chosen: Chosen) -> int:
             attempt = least(attempt, 32766),
             max_attempts = greatest(max_attempts, least(attempt, 32766) + 1),
             completed_at = NULL, cancelled_at = NULL, discarded_at = NULL
-          WHERE id = ANY ($1) AND state IN ('retryable', 'completed', 'cancelled', 'discarded')
+          WHERE id = ANY ($1) AND state NOT IN ('available', 'executing')
           RETURNING queue
         ),
         rung AS MATERIALIZED (
@@ -111,13 +141,13 @@ async def retry(db: Database, chosen: Chosen) -> int:
         )
         SELECT count(*) FROM retried WHERE (SELECT count(*) FROM rung) >= 0
         """,
-        await _pick(db, chosen),
+        list(ids),
     )
     return done
 
 
-async def delete(db: Database, chosen: Chosen) -> int:
-    """Delete those that do not run; how many."""
+async def delete(db: Database, ids: Sequence[int]) -> int:
+    """Delete jobs that do not run; how many."""
     done: int = await db.fetchval(
         """
         WITH deleted AS (
@@ -125,31 +155,6 @@ async def delete(db: Database, chosen: Chosen) -> int:
         )
         SELECT count(*) FROM deleted
         """,
-        await _pick(db, chosen),
+        list(ids),
     )
     return done
-
-
-async def _pick(db: Database, chosen: Chosen) -> list[int]:
-    """Give the ids of the oldest; they are held until the caller's transaction ends."""
-    records = await db.fetch(
-        """
-        SELECT id
-        FROM oban_jobs
-        WHERE
-          state = ANY ($1::text[]::oban_job_state[])
-          AND ($2::text IS NULL OR worker = $2)
-          AND ($3::text IS NULL OR queue = $3)
-          AND id > $4 AND id <= $5
-        ORDER BY id
-        LIMIT $6
-        FOR UPDATE SKIP LOCKED
-        """,
-        chosen.states,
-        chosen.worker,
-        chosen.queue,
-        chosen.above,
-        chosen.upto,
-        MOST,
-    )
-    return [record["id"] for record in records]

@@ -1,6 +1,6 @@
 """Jobs as an admin sees, counts and steers them.
 
-Lists come in two steps: a short statement finds a page of ids on an index, `read` fetches the rows.
+Lists come in two steps: a short statement finds a page of ids on an index, `shown.read` fetches the rows.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from datetime import datetime
 
 from quarterjack.database import Database
 from quarterjack.model import Job
-from quarterjack.queries.jobs import to_job, within_calendar
+from quarterjack.queries import jobs
+from quarterjack.queries.jobs import within_calendar
 
 COUNTED = 10_000
 
@@ -37,29 +38,6 @@ class Tick:
     job_id: int | None
     version: int
     decided_at: datetime
-
-
-async def read(db: Database, ids: Sequence[int]) -> list[Job]:
-    """Read jobs in the order of their ids as given; pruned ones are left out."""
-    records = await db.fetch(
-        """
-        SELECT
-          id, state::text, queue, worker, args, coalesce(meta, '{}') AS meta, coalesce(tags, '{}') AS tags,
-          to_jsonb(errors) AS errors, attempt, max_attempts, priority,
-          coalesce(attempted_by, '{}') AS attempted_by,
-          timezone('UTC', greatest(least(inserted_at, '9999-01-01'), '0001-01-03')) AS inserted_at,
-          timezone('UTC', greatest(least(scheduled_at, '9999-01-01'), '0001-01-03')) AS scheduled_at,
-          CASE WHEN attempted_at BETWEEN '0001-01-03' AND '9999-01-01' THEN attempted_at END AS attempted_at,
-          CASE WHEN completed_at BETWEEN '0001-01-03' AND '9999-01-01' THEN completed_at END AS completed_at,
-          CASE WHEN cancelled_at BETWEEN '0001-01-03' AND '9999-01-01' THEN cancelled_at END AS cancelled_at,
-          CASE WHEN discarded_at BETWEEN '0001-01-03' AND '9999-01-01' THEN discarded_at END AS discarded_at
-        FROM unnest($1::bigint[]) WITH ORDINALITY AS wanted (id, place)
-        JOIN oban_jobs USING (id)
-        ORDER BY place
-        """,
-        list(ids),
-    )
-    return [to_job(record) for record in records]
 
 
 async def latest(db: Database, names: Sequence[str], *, each: int) -> dict[str, list[Run]]:
@@ -216,70 +194,8 @@ async def of_request(db: Database, key: str) -> int | None:
 
 async def hold(db: Database, id: int) -> Job | None:
     """Read one job and keep its row until the transaction ends."""
-    record = await db.fetchrow("SELECT id FROM oban_jobs WHERE id = $1 FOR UPDATE", id)
-    if record is None:
-        return None
-    found = await read(db, [id])
-    return found[0] if found else None
-
-
-async def retry(db: Database, id: int, *, state: str) -> bool:
-    """Make a job available again as Oban does; False if it is not in `state` any more."""
-    return bool(
-        await db.fetchval(
-            """
-            UPDATE oban_jobs
-            SET
-              state = 'available', scheduled_at = timezone('UTC', clock_timestamp()),
-              attempt = least(attempt, 32766),
-              max_attempts = greatest(max_attempts, least(attempt, 32766) + 1),
-              completed_at = NULL, cancelled_at = NULL, discarded_at = NULL
-            WHERE id = $1 AND state = $2::text::oban_job_state AND state NOT IN ('available', 'executing')
-            RETURNING true
-            """,
-            id,
-            state,
-        )
-    )
-
-
-async def cancel(db: Database, id: int, *, state: str) -> bool:
-    """Cancel a job; False if it is not in `state` any more.
-
-    One that a worker runs is marked: it stays executing until that has stopped it, or is gone. But not what an Elixir
-    node runs: that may be gone, and says so nowhere.
-    """
-    return bool(
-        await db.fetchval(
-            """
-            WITH held AS MATERIALIZED (
-              SELECT
-                id,
-                state = 'executing' AND (
-                  attempted_by[3] IS NOT NULL
-                  OR EXISTS (SELECT FROM oban_producers AS p WHERE p.uuid::text = attempted_by[2])
-                ) AS runs
-              FROM oban_jobs
-              WHERE
-                id = $1 AND state = $2::text::oban_job_state
-                AND state IN ('suspended', 'available', 'scheduled', 'executing', 'retryable')
-              FOR UPDATE
-            )
-            UPDATE oban_jobs AS j
-            SET
-              state = (CASE WHEN h.runs THEN 'executing' ELSE 'cancelled' END)::oban_job_state,
-              cancelled_at = CASE WHEN NOT h.runs THEN timezone('UTC', clock_timestamp()) END,
-              meta = coalesce(meta, '{}') || jsonb_build_object(
-                'cancel_attempted_at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-              )
-            FROM held AS h
-            WHERE j.id = h.id
-            RETURNING true
-            """,
-            id,
-            state,
-        )
-    )
+    await db.execute("SELECT FROM oban_jobs WHERE id = $1 FOR UPDATE", id)
+    return await jobs.find(db, id)
 
 
 async def signal(db: Database, payload: str) -> None:

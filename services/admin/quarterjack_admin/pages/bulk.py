@@ -1,6 +1,6 @@
 """Cancel, retry and delete the jobs that a filter of Runs finds: counted first, then done, bounded and recorded."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -24,7 +24,7 @@ class Action:
     name: str
     states: tuple[JobState, ...]
     effect: str
-    do: Callable[[Connection, Chosen], Awaitable[int]]
+    do: Callable[[Connection, Sequence[int]], Awaitable[int]]
 
 
 CANCEL = Action(
@@ -124,7 +124,7 @@ async def _act(request: web.Request, action: Action) -> web.Response:
     if not reason or upto is None:
         return await _ask(request, action, given=given)
     async with writing(request) as db:
-        done = await action.do(db, choose(wanted, action, upto))
+        done = await action.do(db, await bulk.pick(db, choose(wanted, action, upto)))
         await access.record(
             db,
             actor=session_of(request).name,

@@ -1,44 +1,29 @@
 """Retry and cancel a job: acting on one that has changed meanwhile changes nothing, and says so."""
 
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
 from quarterjack.database import Connection
-from quarterjack.model import Job, JobState
-from quarterjack.queries import access, jobs, runs
+from quarterjack.queries import access, bulk, runs
 from quarterjack_admin.keys import session_of, writing
 from quarterjack_admin.pages.job import find_job
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import page
 
-Act = Callable[[Connection, Job], Awaitable[bool]]
+Act = Callable[[Connection, Sequence[int]], Awaitable[int]]
 
 
 @requires("jobs.retry")
 async def retry(request: web.Request) -> web.Response:
     """Make a job available again, under its own id."""
-    return await _act(request, "retry job", _retry)
+    return await _act(request, "retry job", bulk.retry)
 
 
 @requires("jobs.cancel")
 async def cancel(request: web.Request) -> web.Response:
     """Cancel a job; one that our worker runs is asked to stop and stays executing until it has, or is gone."""
-    return await _act(request, "cancel job", _cancel)
-
-
-async def _retry(db: Connection, job: Job) -> bool:
-    done = await runs.retry(db, job.id, state=job.state)
-    if done:
-        await jobs.ring(db, [job.queue])
-    return done
-
-
-async def _cancel(db: Connection, job: Job) -> bool:
-    if job.state is JobState.EXECUTING:
-        await runs.signal(db, json.dumps({"action": "pkill", "job_id": job.id}))
-    return await runs.cancel(db, job.id, state=job.state)
+    return await _act(request, "cancel job", bulk.cancel)
 
 
 async def _act(request: web.Request, action: str, act: Act) -> web.Response:
@@ -48,7 +33,7 @@ async def _act(request: web.Request, action: str, act: Act) -> web.Response:
     async with writing(request) as db:
         job = (await find_job(request, db)).job
         held = await runs.hold(db, job.id)
-        done = held is not None and held.state == seen and await act(db, held)
+        done = held is not None and held.state == seen and await act(db, [held.id]) == 1
         await access.record(
             db,
             actor=session.name,
