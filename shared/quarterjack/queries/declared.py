@@ -5,7 +5,7 @@ from typing import Any
 
 from quarterjack.database import Database
 from quarterjack.model import JobType, Schedule
-from quarterjack.queries.schedules import to_job_type, to_schedule
+from quarterjack.queries.schedules import DEFINED, to_job_type, to_schedule
 
 
 async def read(db: Database, names: Sequence[str], source: str) -> list[Schedule]:
@@ -79,7 +79,7 @@ async def make(
         worker,
         by,
         paused,
-        *_values(row),
+        *(row[name] for name in (*DEFINED, "uniqueness")),
     )
     return to_schedule(record) if record else None
 
@@ -107,18 +107,7 @@ async def replace(
         worker,
         by,
         paused,
-        *_values(row),
+        *(row[name] for name in (*DEFINED, "uniqueness")),
     )
     assert record is not None
     return to_schedule(record)
-
-
-def _values(row: Mapping[str, Any]) -> list[Any]:
-    """Give the columns in the order of both statements, from $5 on."""
-    return [
-        *(row["cron"], row["timezone"], row["dst"], row["args"], row["queue"], row["priority"]),
-        *(row["max_attempts"], row["tags"], row["catchup"], row["catchup_window"]),
-        *(row["catchup_limit"], row["overlap"], row["description"], row["timeout"]),
-        *(row["max_failures"], row["expected_within"], row["jitter"], row["start_at"]),
-        *(row["end_at"], row["blackouts"], row["calendars"], row["uniqueness"]),
-    ]

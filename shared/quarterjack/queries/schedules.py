@@ -12,6 +12,12 @@ from quarterjack.model import JobType, Schedule
 
 COLUMNS = tuple(field.name for field in fields(Schedule))
 TYPE_COLUMNS = tuple(field.name for field in fields(JobType))
+DEFINED = (
+    *("cron", "timezone", "dst", "args", "queue", "priority", "max_attempts", "tags", "catchup"),
+    *("catchup_window", "catchup_limit", "overlap", "description", "timeout", "max_failures"),
+    *("expected_within", "jitter", "start_at", "end_at", "blackouts", "calendars"),
+)
+"""What defines a schedule, in the order in which each statement writes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,27 +123,7 @@ async def update(db: Database, id: int, edit: Mapping[str, Any], *, by: str) -> 
         """,
         id,
         by,
-        edit["cron"],
-        edit["timezone"],
-        edit["dst"],
-        edit["args"],
-        edit["queue"],
-        edit["priority"],
-        edit["max_attempts"],
-        edit["tags"],
-        edit["catchup"],
-        edit["catchup_window"],
-        edit["catchup_limit"],
-        edit["overlap"],
-        edit["description"],
-        edit["timeout"],
-        edit["max_failures"],
-        edit["expected_within"],
-        edit["jitter"],
-        edit["start_at"],
-        edit["end_at"],
-        edit["blackouts"],
-        edit["calendars"],
+        *(edit[name] for name in DEFINED),
     )
     return to_schedule(record) if record else None
 
@@ -162,27 +148,7 @@ async def add(
         name,
         worker,
         by,
-        edit["cron"],
-        edit["timezone"],
-        edit["dst"],
-        edit["args"],
-        edit["queue"],
-        edit["priority"],
-        edit["max_attempts"],
-        edit["tags"],
-        edit["catchup"],
-        edit["catchup_window"],
-        edit["catchup_limit"],
-        edit["overlap"],
-        edit["description"],
-        edit["timeout"],
-        edit["max_failures"],
-        edit["expected_within"],
-        edit["jitter"],
-        edit["start_at"],
-        edit["end_at"],
-        edit["blackouts"],
-        edit["calendars"],
+        *(edit[name] for name in DEFINED),
     )
     return to_schedule(record) if record else None
 
