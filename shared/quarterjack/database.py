@@ -1,5 +1,6 @@
 """How every service connects: one schema, UTC, JSON as Python values."""
 
+import asyncio
 import json
 import logging
 import os
@@ -59,8 +60,6 @@ BORROWED: ContextVar[bool] = ContextVar("borrowed", default=False)
 
 class OpenPool(asyncpg.Pool):
     """A pool that is open, for any number of users: none of them closes it, nor takes it for a connection."""
-
-    __slots__ = ()
 
     async def __aenter__(self) -> NoReturn:
         raise TypeError(
@@ -172,20 +171,23 @@ async def patiently(begin: Callable[[], Awaitable[Answer]], patience: float) -> 
 async def _make_pool(address: Address, name: str, size: int, reset: bool) -> Pool:
     cache_size = _cache_size()
     with _readable():
-        pool = await asyncpg.create_pool(
+        pool = await OpenPool(
             address.url,
             connect=hosts.connect,
             min_size=1,
             max_size=size,
-            timeout=5.0,
+            max_queries=50_000,
             max_inactive_connection_lifetime=60.0,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
+            loop=asyncio.get_running_loop(),
+            init=_prepare,
+            reset=_reset if reset else _leave,
+            timeout=5.0,
             statement_cache_size=cache_size,
             server_settings=_settings(address, name),
             target_session_attrs=_wanted(address.url),
-            init=_prepare,
-            reset=_reset if reset else _leave,
         )
-    pool.__class__ = OpenPool  # asyncpg makes none but its own
     try:
         check_schema(address, await databases.schema(pool))
     except BaseException:
