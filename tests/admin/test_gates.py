@@ -1,14 +1,17 @@
 """Every route, against every role and every kind of foreign request: a new one must be entered here."""
 
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
 from quarterjack_admin.app import make_app
 from quarterjack_admin.config import Config
 from quarterjack_admin.permissions import PUBLIC, ROLES
-from tests.admin.conftest import Admin, Visitor
+from tests.admin.conftest import Admin, Visitor, serve
 from tests.conftest import TestDatabase
+from tests.shared.test_rights import give_rights
 
 NEEDED = """
 public
@@ -166,3 +169,20 @@ async def test_no_other_method_is_taken(admin: Admin, method: str) -> None:
     }
 
     assert statuses <= {403, 405}
+
+
+async def test_the_documented_rights_are_enough(database: TestDatabase) -> None:
+    await give_rights(database)
+    url = database.url.replace("postgres@", "quarterjack@")
+    plain = replace(database, address=replace(database.address, url=url, direct_url=url))
+    await database.pool.execute(SEED)
+    async with AsyncExitStack() as stack:
+        visitor = await (await serve(plain, stack)).signed_in()
+        await visitor.get("/account")
+        asked = [
+            (path, await ask(visitor, method, path, token=visitor.csrf, Origin=visitor.origin))
+            for _, method, path in needed()
+            if path != "/sign-out"
+        ]
+
+    assert not [(path, status) for path, status in asked if status >= 500]

@@ -27,13 +27,18 @@ SELECT
 """
 
 
-async def test_the_documented_rights_are_enough(database: TestDatabase) -> None:
+async def give_rights(database: TestDatabase) -> None:
+    """Make the role as the documentation says."""
     await database.pool.execute(
         "DO $$ BEGIN CREATE ROLE quarterjack LOGIN; EXCEPTION WHEN duplicate_object THEN END $$"
     )
     await database.pool.execute(OWN)
     [grants] = blocks("security.md", "sql")
     await database.pool.execute(grants)
+
+
+async def test_the_documented_rights_are_enough(database: TestDatabase) -> None:
+    await give_rights(database)
     await database.pool.execute(WORK)
     await database.pool.execute(
         "INSERT INTO oban_jobs (worker, state) VALUES ('count', 'scheduled')"
