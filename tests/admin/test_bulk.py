@@ -5,7 +5,8 @@ from collections import Counter
 import asyncpg
 import pytest
 
-from quarterjack.queries import bulk
+from quarterjack.queries import bulk, cluster
+from quarterjack.queries.bulk import MOST, Chosen
 from tests.admin.conftest import Admin
 
 FILL = """
@@ -14,6 +15,11 @@ SELECT 'count', queue, state, 1, 1, '{node,producer,nonce}'
 FROM unnest(enum_range(NULL::oban_job_state)) AS state, unnest('{sums,mail}'::text[]) AS queue, generate_series(1, 3)
 """
 STATES = "SELECT state::text, queue FROM oban_jobs"
+READ = """
+SELECT coalesce(idx_tup_fetch, 0) + coalesce(seq_tup_read, 0)
+FROM pg_stat_xact_user_tables
+WHERE relid = 'oban_jobs'::regclass
+"""
 
 
 async def _states(admin: Admin, queue: str) -> Counter[str]:
@@ -130,3 +136,26 @@ async def test_each_role_acts_as_it_may(admin: Admin) -> None:
         page = await visitor.get("/jobs")
         shown = [200 if f"/jobs/all/{verb}" in page.html else 403 for verb in verbs]
         assert shown == found
+
+
+async def test_what_a_queue_holds_is_found_without_reading_history(admin: Admin) -> None:
+    pool = admin.database.pool
+    await pool.execute(
+        """
+        INSERT INTO oban_jobs (worker, queue, state)
+        SELECT 'count', CASE WHEN n > 150000 THEN 'big' ELSE 'old' END,
+          (CASE WHEN n > 150000 THEN 'available' ELSE 'completed' END)::oban_job_state
+        FROM generate_series(1, 162000) AS n
+        """
+    )
+    await pool.execute("ANALYZE oban_jobs")
+    chosen = Chosen(states=["available"], worker=None, queue="big", above=0, upto=1_000_000)
+    async with pool.acquire() as connection, connection.transaction():
+        await cluster.limit_reads(connection, milliseconds=60_000)
+        before = await connection.fetchval(READ)
+
+        done = await bulk.pick(connection, chosen)
+        rows = await connection.fetchval(READ) - before
+
+    assert len(done) == MOST
+    assert rows < 50_000

@@ -49,6 +49,7 @@ async def pick(db: Database, chosen: Chosen) -> list[int]:
     """Give the ids of the oldest, and keep them until the transaction ends.
 
     Jobs that another session holds are left, so that nobody waits for a worker or for another who acts.
+    Those of a queue are found by its index: in the order of ids the planner would read all history for them.
     """
     records = await db.fetch(
         """
@@ -59,7 +60,7 @@ async def pick(db: Database, chosen: Chosen) -> list[int]:
           AND ($2::text IS NULL OR worker = $2)
           AND ($3::text IS NULL OR queue = $3)
           AND id > $4 AND id <= $5
-        ORDER BY id
+        ORDER BY CASE WHEN $3::text IS NULL THEN id ELSE id + 0 END
         LIMIT $6
         FOR UPDATE SKIP LOCKED
         """,
