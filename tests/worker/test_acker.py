@@ -83,6 +83,19 @@ async def test_an_outcome_that_cannot_be_stored_spoils_no_other(holding: Holding
     ]
 
 
+async def test_what_is_remembered_is_all_that_there_was(holding: Holding) -> None:
+    """What else came with a completion could not be written again with it."""
+    plain, told, bore = [completed(holding, job) for job in await holding.claim(3)]
+    told.meta["result"] = "good"
+    holding.acker.add(plain)
+    holding.acker.add(told)
+    holding.acker.add(bore, children=[NewJob(worker="child", queue="elsewhere")])
+
+    await holding.acker.flush()
+
+    assert list(holding.acker) == [plain.claim]
+
+
 async def test_what_is_remembered_of_completions_does_not_grow(
     holding: Holding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
