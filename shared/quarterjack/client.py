@@ -1,6 +1,7 @@
 """Enqueue jobs, on a pool or inside the caller's own transaction."""
 
 import asyncio
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -16,6 +17,7 @@ from quarterjack.group_commit import insert_together
 from quarterjack.inserting import CHUNK, MANY, are_plain, insert, insert_and_ring
 from quarterjack.model import Enqueued, Row
 from quarterjack.new_job import NewJob, row_of
+from quarterjack.open_pool import OpenPool
 from quarterjack.unique import Unique
 
 
@@ -80,10 +82,15 @@ async def enqueue_tied(db: Database, new: Sequence[NewJob], ties: Ties) -> list[
 
 
 def check_db(db: object) -> None:
-    """Refuse what is no database, and what belongs to another event loop: which might wait for ever."""
+    """Refuse what is no database, what belongs to another event loop, and may wait for ever, or to another process."""
     if not isinstance(db, asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy):
         raise TypeError(
             f"{type(db).__name__} is no pool and no connection: give one of quarterjack.open_pool"
+        )
+    if isinstance(db, OpenPool) and db.opened_by != os.getpid():
+        raise RuntimeError(
+            "this pool was opened before the process forked, which would have to share its connections: open one after "
+            "the fork, as in the lifespan of an application"
         )
     if getattr(db, "_loop", None) not in (None, asyncio.get_running_loop()):
         raise RuntimeError(

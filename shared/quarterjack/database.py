@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -21,6 +21,7 @@ from tenacity.wait import wait_random_exponential
 
 from quarterjack import hosts
 from quarterjack.errors import SettingInvalid
+from quarterjack.open_pool import OpenPool
 from quarterjack.queries import databases
 
 log = logging.getLogger(__name__)
@@ -56,20 +57,6 @@ Answer = TypeVar("Answer")
 DECODER = json.JSONDecoder()
 BORROWED: ContextVar[bool] = ContextVar("borrowed", default=False)
 """True where a connection of a pool is given back by who borrowed it."""
-
-
-class OpenPool(asyncpg.Pool):
-    """A pool that is open, for any number of users: none of them closes it, nor takes it for a connection."""
-
-    async def __aenter__(self) -> NoReturn:
-        raise TypeError(
-            "a pool is no connection, and this one is open: write `async with pool.acquire() as connection`"
-        )
-
-    async def close(self) -> NoReturn:
-        raise TypeError(
-            "others use this pool too: it is closed by who opened it, at the end of its block"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

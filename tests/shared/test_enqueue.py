@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import quarterjack
 from quarterjack import JobInvalid, JobState, NewJob, Unique
+from quarterjack.client import check_db
 from quarterjack.queries import jobs
 from tests.conftest import TestDatabase
 
@@ -220,3 +222,18 @@ async def test_a_pool_of_another_event_loop_is_refused(database: TestDatabase) -
 
     with pytest.raises(RuntimeError, match="another event loop"):
         await asyncio.to_thread(elsewhere)
+
+
+async def test_a_pool_from_before_a_fork_is_refused(database: TestDatabase) -> None:
+    child = os.fork()
+    if not child:
+        try:
+            check_db(database.pool)
+        except RuntimeError as error:
+            os._exit(7 if "forked" in str(error) else 1)
+        finally:
+            os._exit(2)
+
+    _, status = await asyncio.to_thread(os.waitpid, child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 7
