@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 
 import asyncpg
@@ -106,20 +106,36 @@ def switched_on(name: str) -> bool:
 
 
 def stop_event() -> asyncio.Event:
-    """Give an event that SIGTERM and SIGINT set."""
+    """Give an event that SIGTERM and SIGINT set, from now on."""
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    _on_signal(stopping.set)
     return stopping
 
 
 def run(program: str, service: Coroutine[None, None, int]) -> None:
-    """Run to the end and exit; what a person can mend is said in one line."""
+    """Run to the end and exit; what a person can mend is said in one line.
+
+    A signal that comes before the service asks for its `stop_event` ends it at once.
+    """
     try:
-        sys.exit(asyncio.run(service))
+        sys.exit(asyncio.run(_begin(service)))
+    except asyncio.CancelledError:
+        sys.exit(0)
     except MENDABLE as error:
         sys.exit(f"{program}: {in_words(error)}")
+
+
+async def _begin(service: Coroutine[None, None, int]) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    _on_signal(task.cancel)
+    return await service
+
+
+def _on_signal(act: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, act)
 
 
 def in_words(error: BaseException) -> str:

@@ -9,6 +9,9 @@ import sys
 import pytest
 
 from quarterjack.process import JsonFormatter, TextFormatter, in_one_line, is_awaited
+from tests.conftest import TestDatabase
+from tests.processes import cluster, free_port
+from tests.waiting import until
 
 FORMS = [TextFormatter("%(message)s"), JsonFormatter()]
 
@@ -73,3 +76,20 @@ def _record(level: int) -> logging.LogRecord:
     except ConnectionError:
         what, where = "could not restore %s", ("a pool",)
         return logging.LogRecord("a.library", level, __file__, 1, what, where, sys.exc_info())
+
+
+@pytest.mark.parametrize("name", ["quarterjack_scheduler", "quarterjack_admin"])
+async def test_a_service_that_waits_for_the_database_ends_when_told(
+    database: TestDatabase, name: str
+) -> None:
+    command = (name, "--port", str(free_port())) if name == "quarterjack_admin" else (name,)
+    away = {"DATABASE_URL": f"postgresql://u@127.0.0.1:{free_port()}/x"}
+    async with cluster(database) as running:
+        service = await running.start("n", *command, env=away)
+
+        async def waits() -> bool:
+            return any("no database yet" in line for line in service.lines)
+
+        await until(waits, within=30)
+
+        assert await service.stop() == 0

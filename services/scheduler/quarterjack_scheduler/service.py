@@ -35,7 +35,6 @@ async def serve() -> int:
     """Serve until SIGTERM; waits up to a minute for the database and refuses one that does not fit."""
     address, keep, node = from_environment(), retention.from_environment(), node_name()
     told, place = alert_channels.from_environment(), health.from_environment()
-    stopping = stop_event()
     name = f"quarterjack-scheduler {node}"
     async with (
         health.answering(place, blocked_after=BLOCKED_AFTER) as answers,
@@ -43,6 +42,7 @@ async def serve() -> int:
     ):
         await patiently(partial(migrate.check, pool), PATIENCE)
         replica = Replica(address, pool, node, keep, told)
+        stopping = stop_event()
         answers.unready = replica.unready
         log.info("scheduler %s started", node)
         await replica.work(stopping)
