@@ -5,6 +5,7 @@ import gc
 import logging
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -93,3 +94,20 @@ async def test_a_service_that_waits_for_the_database_ends_when_told(
         await until(waits, within=30)
 
         assert await service.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET / HTTP/1.1\r\nA: %s\r\n\r\n" % (b"a" * 20_000), b"\xff\r\n\r\n"]
+)
+async def test_what_is_no_request_leaves_no_traceback(database: TestDatabase, sent: bytes) -> None:
+    async with cluster(database) as running:
+        admin, url = await running.admin()
+        await until(partial(running.answers, url))
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(sent)
+        answer = await reader.read()
+        writer.close()
+        await admin.stop()
+
+    assert answer.startswith(b"HTTP/1.0 400")
+    assert "Traceback" not in "\n".join(admin.lines)

@@ -2,11 +2,13 @@
 
 import argparse
 import asyncio
+import logging
 import secrets
 import sys
 from datetime import timedelta
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from quarterjack import migrate
 from quarterjack.database import connect, from_environment
@@ -32,6 +34,7 @@ def _serve(options: argparse.Namespace) -> None:
     from quarterjack_admin.app import make_app
 
     set_up_logging()
+    logging.getLogger("aiohttp.server").addFilter(is_of_a_request)
     chosen = config.read(node=node_name(), host=options.host, port=options.port)
     app = make_app(chosen)
     try:
@@ -41,6 +44,11 @@ def _serve(options: argparse.Namespace) -> None:
             raise
         why = f"cannot listen on {chosen.host} port {chosen.port}: {error.strerror}"
         raise SettingInvalid(why) from error
+
+
+def is_of_a_request(record: logging.LogRecord) -> bool:
+    """Drop what aiohttp says of bytes that are no request: whoever reaches the port could fill the log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _sign_in_link(options: argparse.Namespace) -> None:
