@@ -19,8 +19,8 @@ public
     GET /static/{digest}/{name}
 view
     GET /account, POST /account/password, GET /calendars, GET /catalogue, GET /cluster, GET /events, GET /jobs,
-    GET /jobs/{id}, GET /queues, GET /queues/{name}, GET /queues/{name}/{form}, GET /schedules, GET /schedules/{name},
-    GET /schedules/{name}/why, GET /workflows/{id}, POST /preview, POST /sign-out
+    GET /jobs/{id}, GET /jobs/{id}/download, GET /queues, GET /queues/{name}, GET /queues/{name}/{form},
+    GET /schedules, GET /schedules/{name}, GET /schedules/{name}/why, GET /workflows/{id}, POST /preview, POST /sign-out
 jobs.run
     GET /catalogue/run, POST /catalogue/run, GET /schedules/{name}/run, POST /schedules/{name}/run
 jobs.retry
