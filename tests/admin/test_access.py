@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from argon2 import PasswordHasher
 
 from quarterjack_admin.answers import HEADERS
 from quarterjack_admin.permissions import ROLES, check_routes
 from tests.admin.conftest import PASSWORD, Admin, link, serve
 from tests.conftest import TestDatabase
-from tests.documents import blocks
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "admin.md"
 SCHEDULE = "INSERT INTO qj_schedules (name, worker, cron) VALUES ('nightly', 'count', '0 3 * * *')"
@@ -118,17 +116,6 @@ async def test_trying_often_is_slowed_down(admin: Admin) -> None:
     assert [page.status for page in answers[:4]] == [422] * 4
     assert answers[-1].status == 429
     assert int(answers[-1].headers["Retry-After"]) > 0
-
-
-async def test_an_account_made_as_documented_signs_in(admin: Admin) -> None:
-    [statement] = blocks("admin.md", "sql")
-    made = statement.replace("$argon2id$…", PasswordHasher().hash(PASSWORD))
-    await admin.database.pool.execute(made)
-    visitor = await admin.visitor()
-
-    page = await visitor.sign_in("ana")
-
-    assert (page.status, page.path) == (200, "/schedules")
 
 
 async def test_a_disabled_account_is_out_at_once(admin: Admin) -> None:

@@ -22,6 +22,13 @@ class User:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """An open sign-in link, and whose it is; without a name the first admin's."""
+
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """An open session and its user, as they are now."""
 
@@ -161,31 +168,46 @@ async def close_session(db: Database, token_hash: bytes) -> None:
     await db.execute("DELETE FROM qj_sessions WHERE token_hash = $1", token_hash)
 
 
-async def make_link(db: Database, token_hash: bytes, *, lasts: timedelta) -> None:
-    """Keep a one-time sign-in link."""
+async def give_role(db: Database, name: str, role: str) -> None:
+    """Make an account without a password, or change the role of one."""
     await db.execute(
         """
-        INSERT INTO qj_sign_in_links (token_hash, expires_at)
-        VALUES ($1, clock_timestamp() + $2::interval)
+        INSERT INTO qj_users (name, role)
+        VALUES ($1, $2)
+        ON CONFLICT (name) DO UPDATE
+        SET role = excluded.role
+        """,
+        name,
+        role,
+    )
+
+
+async def make_link(
+    db: Database, token_hash: bytes, *, lasts: timedelta, name: str | None = None
+) -> None:
+    """Keep a one-time sign-in link, of an account or of the first admin."""
+    await db.execute(
+        """
+        INSERT INTO qj_sign_in_links (token_hash, expires_at, name)
+        VALUES ($1, clock_timestamp() + $2::interval, $3)
         """,
         token_hash,
         lasts,
+        name,
     )
 
 
-async def link_is_open(db: Database, token_hash: bytes) -> bool:
-    """Say whether a link was not used and has not expired."""
-    return bool(
-        await db.fetchval(
-            """
-            SELECT EXISTS (
-              SELECT FROM qj_sign_in_links
-              WHERE token_hash = $1 AND used_at IS NULL AND expires_at > clock_timestamp()
-            )
-            """,
-            token_hash,
-        )
+async def find_link(db: Database, token_hash: bytes) -> Link | None:
+    """Read a link; None if it was used, has expired, or never was."""
+    record = await db.fetchrow(
+        """
+        SELECT name
+        FROM qj_sign_in_links
+        WHERE token_hash = $1 AND used_at IS NULL AND expires_at > clock_timestamp()
+        """,
+        token_hash,
     )
+    return Link(**record) if record else None
 
 
 async def use_link(db: Database, token_hash: bytes) -> bool:

@@ -72,34 +72,24 @@ async def sign_in(request: web.Request) -> web.Response:
 @requires(PUBLIC)
 async def link_form(request: web.Request) -> web.Response:
     """Show what a one-time link will do; looking at it does not use it up."""
-    pool = request.app[POOL]
-    open_still = await access.link_is_open(pool, digest(request.match_info["token"]))
-    admin = await access.first_admin(pool) if open_still else None
-    return _link(
-        request,
-        status=200 if open_still else 410,
-        open=open_still,
-        name=admin.name if admin else FIRST_NAME,
-        exists=admin is not None,
-    )
+    open_still, user = await _owner(request)
+    return _link(request, status=200 if open_still else 410, open=open_still, user=user)
 
 
 @requires(PUBLIC)
 async def use_link(request: web.Request) -> web.Response:
-    """Sign the first admin in, who is made if nobody is; a password is kept if one is given."""
+    """Sign its owner in, or the first admin, who is made if nobody is; a password is kept if one is given."""
     if wait := request.app[LIMITS].wait(ADDRESS, request.remote or ""):
         raise web.HTTPTooManyRequests(headers={"Retry-After": str(math.ceil(wait))})
-    given, pool = await request.post(), request.app[POOL]
-    password, token = str(given.get("password", "")), request.match_info["token"]
-    open_still = await access.link_is_open(pool, digest(token))
-    admin = await access.first_admin(pool) if open_still else None
-    name = admin.name if admin else FIRST_NAME
+    password = str((await request.post()).get("password", ""))
+    open_still, user = await _owner(request)
+    name = user.name if user else FIRST_NAME
     if open_still and password and (problem := problem_with(password, name=name)):
-        return _link(request, status=422, open=True, name=name, exists=bool(admin), said=problem)
+        return _link(request, status=422, open=True, user=user, said=problem)
     hashed = await request.app[PASSWORDS].hash(password) if open_still and password else None
     async with writing(request) as db:
-        used = await access.use_link(db, digest(token))
-        user_id = await _admin_of(db, admin, hashed) if used else None
+        used = open_still and await access.use_link(db, digest(request.match_info["token"]))
+        user_id = await _let_in(db, user, hashed) if used else None
         await access.record(
             db,
             actor=name,
@@ -108,7 +98,7 @@ async def use_link(request: web.Request) -> web.Response:
             result="ok" if user_id else "denied",
         )
     if user_id is None:
-        return _link(request, status=410, open=False, name=name, exists=bool(admin))
+        return _link(request, status=410, open=False, user=user)
     return await _enter(request, user_id, "/schedules")
 
 
@@ -199,16 +189,24 @@ async def _form(
     )
 
 
+async def _owner(request: web.Request) -> tuple[bool, User | None]:
+    """Say if the link of the address can be used, and whose it is: nobody's yet if it makes the first admin."""
+    pool = request.app[POOL]
+    link = await access.find_link(pool, digest(request.match_info["token"]))
+    if link is None:
+        return False, None
+    if link.name is None:
+        return True, await access.first_admin(pool)
+    user = await access.find_user(pool, link.name)
+    return (False, None) if user is None or user.disabled_at else (True, user)
+
+
 def _link(
-    request: web.Request,
-    *,
-    status: int,
-    open: bool,
-    name: str,
-    exists: bool,
-    said: str | None = None,
+    request: web.Request, *, status: int, open: bool, user: User | None, said: str | None = None
 ) -> web.Response:
-    return page(request, "link.html", status=status, open=open, name=name, exists=exists, said=said)
+    return page(
+        request, "link.html", status=status, open=open, user=user, first=FIRST_NAME, said=said
+    )
 
 
 async def _account(
@@ -221,13 +219,13 @@ async def _account(
     )
 
 
-async def _admin_of(db: Connection, admin: User | None, hashed: str | None) -> int | None:
-    if admin is None:
+async def _let_in(db: Connection, user: User | None, hashed: str | None) -> int | None:
+    if user is None:
         return await access.add_first_admin(db, FIRST_NAME, hashed)
     if hashed is not None:
-        await access.set_password(db, admin.id, hashed)
-        await access.close_sessions(db, admin.id)
-    return admin.id
+        await access.set_password(db, user.id, hashed)
+        await access.close_sessions(db, user.id)
+    return user.id
 
 
 async def _enter(request: web.Request, user_id: int, target: str) -> web.Response:
