@@ -94,7 +94,7 @@ async def test_a_form_keeps_what_is_typed_when_the_session_ends(admin: Admin) ->
     previewed = await visitor.post("/preview", fields, headers=sent)
 
     assert previewed.status == 401
-    assert "Copy what you have typed" in previewed.text
+    assert "Sign in again in another tab" in previewed.text
     assert "HX-Redirect" not in previewed.headers
 
 

@@ -23,7 +23,7 @@ from quarterjack_admin.permissions import PUBLIC, may, permission_of
 IDLE = timedelta(minutes=30)
 LASTS = timedelta(hours=12)
 SIGNED_OUT = (
-    "You are signed out, so nothing can be saved. Copy what you have typed, then sign in again."
+    "You are signed out, so nothing can be saved. Sign in again in another tab, then go on here."
 )
 SAFE = ("GET", "HEAD")
 PROBES = ("/live", "/ready")
