@@ -177,6 +177,7 @@ async def test_a_blocked_event_loop_is_named_and_costs_no_job_its_worker(
     ] * 2
 
     assert blocked is not None
+    assert 'quarterjack_worker_attempts_total{worker="block",state="completed"} 1\n' in measured
     assert 'quarterjack_worker_loop_blocks_total{worker="block"} 1\n' in measured
     seconds = re.search(r'loop_blocked_seconds_total{worker="block"} ([0-9.]+)', measured)
     assert seconds is not None

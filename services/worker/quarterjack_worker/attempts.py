@@ -14,11 +14,11 @@ from quarterjack.clock import boot
 from quarterjack.database import LOST, Pool
 from quarterjack.model import Job, JobState
 from quarterjack.queries import claims, jobs
-from quarterjack.queries.acks import Ack
 from quarterjack.queries.claims import Claim
 from quarterjack.queries.traces import Span
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
+from quarterjack_worker.endings import Endings, failure
 from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.runner import Released, Runner
 from quarterjack_worker.marks import Marks
@@ -35,8 +35,6 @@ PATIENCE = 0.05
 """For how many seconds a claimed job waits for others to end; then it goes back, for whoever has room at once."""
 LATE = 3.0
 """A worker that is silent for 5 s is taken for dead, and its last heartbeat may be a second older than the claim."""
-FAILED = (JobState.RETRYABLE, JobState.DISCARDED)
-LEVELS: dict[str, int] = {"completed": logging.DEBUG} | dict.fromkeys(FAILED, logging.WARNING)
 
 
 class Attempts:
@@ -69,7 +67,6 @@ class Attempts:
         self._runner = runner
         self._acker = acker
         self._telemetry = telemetry
-        self._web = web
         self._ended = ended
         self._relieved = relieved
         self._variables = contextvars.copy_context()
@@ -77,6 +74,7 @@ class Attempts:
         self._going_back: set[asyncio.Task[None]] = set()
         self._beginning = self._watched = False
         self.doubtful, self.stirred = asyncio.Event(), threading.Event()
+        self.endings = Endings(web)
         self._marks = None if marks is None else Marks(marks, self._unwritten)
 
     def __bool__(self) -> bool:
@@ -223,16 +221,14 @@ class Attempts:
             ack = await self._runner.run(context)
             state = ack.state if ack else JobState.COMPLETED
             if span is not None:
-                self._telemetry.end(span, error=_failure(ack))
+                self._telemetry.end(span, error=failure(ack))
             if ack is not None:
                 parent = span.traceparent if span else None
                 written = partial(self._relieved, queue) if queue.limited else None
                 self._acker.add(ack, parent=parent, children=context.children, written=written)
             elif queue.limited:
                 self._relieved(queue)
-            if state != JobState.COMPLETED or log.isEnabledFor(logging.DEBUG):
-                _log_end(job, state, ack)
-            self._web.ended(job, state, ran=int((boot() - began) * 1e9))
+            self.endings.note(job, state, ack, boot() - began)
             if context.thread is not None and not context.thread.done():
                 context.begun = False  # it keeps its place until its thread ends, however often it is told to stop
                 await asyncio.wait([context.thread])
@@ -280,20 +276,3 @@ async def give_back(pool: Pool, lost: Sequence[Claim]) -> int:
     if queues:
         await ask(pool, partial(jobs.ring, queues=sorted(set(queues))), ANSWER_WITHIN)
     return len(queues)
-
-
-def _failure(ack: Ack | None) -> str | None:
-    """Give the first line of what a failed attempt ended with."""
-    if ack is None or not ack.error or ack.state not in FAILED:
-        return None
-    return ack.error.partition("\n")[0][:300]
-
-
-def _log_end(job: Job, state: str, ack: Ack | None) -> None:
-    """Log it: a failure as a warning, and for what went well, which may be thousands a second, at most a debug line."""
-    level = LEVELS.get(state, logging.INFO)
-    if log.isEnabledFor(level):
-        said = f": {failure}" if (failure := _failure(ack)) else ""
-        log.log(
-            level, "job %s %s is %s%s", job.id, job.worker, state, said, extra={"job_id": job.id}
-        )

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 
 from quarterjack.metrics import Measure
 from quarterjack_worker.acker import Acker
+from quarterjack_worker.endings import Endings
 from quarterjack_worker.loop_watch import LoopWatch
 from quarterjack_worker.queues import Queues
 
 
-def measure(queues: Queues, acker: Acker, loop_watch: LoopWatch) -> Iterator[Measure]:
+def measure(
+    queues: Queues, acker: Acker, endings: Endings, loop_watch: LoopWatch
+) -> Iterator[Measure]:
     """Give each measure as it is now; any thread may ask."""
     for queue in queues:
         yield Measure(
@@ -22,6 +25,20 @@ def measure(queues: Queues, acker: Acker, loop_watch: LoopWatch) -> Iterator[Mea
         about="Outcomes that were dropped since another worker had been given the job.",
         value=acker.fenced,
     )
+    for (worker, state), count in dict(endings.counts).items():
+        yield Measure(
+            name="quarterjack_worker_attempts_total",
+            about="Attempts that have ended, by the state to which they led.",
+            value=count,
+            labels={"worker": worker, "state": state},
+        )
+    for worker, seconds in dict(endings.seconds).items():
+        yield Measure(
+            name="quarterjack_worker_attempt_seconds_total",
+            about="For how many seconds attempts have run.",
+            value=seconds,
+            labels={"worker": worker},
+        )
     for worker, count in dict(loop_watch.blocks).items():
         yield Measure(
             name="quarterjack_worker_loop_blocks_total",

@@ -135,7 +135,9 @@ class Worker:
             gap=self._engine.reconnected,
             who=f"quarterjack-worker {node} listener",
         )
-        self.measures = partial(measure, queues, self._acker, self._loop_watch)
+        self.measures = partial(
+            measure, queues, self._acker, self._engine.attempts.endings, self._loop_watch
+        )
 
     async def work(self, grace: float) -> None:
         """Work until told to stop; what runs then has `grace` seconds to end."""
