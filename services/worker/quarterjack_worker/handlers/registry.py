@@ -23,6 +23,7 @@ from quarterjack_worker.handlers.job_types import (
     problems,
     taken_by,
 )
+from quarterjack_worker.handlers.losses import lost
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -184,22 +185,33 @@ def _plain(type: JobType, args: object) -> Mapping[str, Any]:
     try:
         plain = _object(args if isinstance(args, Mapping) else _written(type, args))
         taken = type.read(plain)
+        if plain is not args and taken != args:
+            _check_kept(type, args, plain, taken)
     except ValidationError as error:
         raise JobInvalid(f"args of {type.name}: {problems(error)}") from error
     except JobInvalid:
         raise
     except Exception as error:  # a validator may raise anything
         raise JobInvalid(f"args of {type.name}: {said(error)}") from error
-    if plain is not args and MASK in str(plain) and taken != args:
-        raise JobInvalid(
-            f"args of {type.name}: a secret would be stored as {MASK}: take a str, and name it in `redacted`"
-        )
     if plain is args and not _is_json(plain):
         with suppress(ValueError):  # what cannot be written so is refused when it is stored
             written = _written(type, plain)
             if type.read(written) == taken:
                 return _object(written)
     return plain
+
+
+def _check_kept(type: JobType, args: object, plain: object, taken: object) -> None:
+    """Refuse args of which the handler would take another value than was given."""
+    if MASK in str(plain):
+        raise JobInvalid(
+            f"args of {type.name}: a secret would be stored as {MASK}: take a str, and name it in `redacted`"
+        )
+    if place := lost(args, taken):
+        raise JobInvalid(
+            f"args of {type.name}: {place}: what is stored of it reads as something else: give it one alias for both "
+            "ways, no `exclude`, and the type of what it holds, subclasses named in a union"
+        )
 
 
 def _written(type: JobType, args: object) -> Any:
