@@ -1,9 +1,10 @@
 """What can be a job, and how a mistake is told."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import partial, wraps
 from typing import Annotated, Any, Literal, Protocol
 
 import pytest
@@ -284,12 +285,29 @@ def test_what_is_no_function_is_refused(handler: Any) -> None:
         job("odd")(handler)
 
 
-def test_a_handler_that_yields_is_refused() -> None:
-    def steps() -> Iterator[int]:
-        yield 1
+def steps() -> Iterator[int]:
+    yield 1
 
+
+async def more_steps() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    "handler", [steps, more_steps, contextmanager(steps), asynccontextmanager(more_steps)]
+)
+def test_a_handler_that_yields_is_refused(handler: Any) -> None:
     with pytest.raises(JobTypeInvalid, match="it yields"):
-        job("steps")(steps)
+        job("steps")(handler)
+
+
+def test_a_decorator_may_run_what_yields_and_a_context_manager_may_be_one() -> None:
+    @wraps(steps)
+    def counted() -> int:
+        return sum(steps())
+
+    job("counted")(counted)
+    job("within")(contextmanager(steps)()(alone_in_the_world))
 
 
 @pytest.mark.parametrize("name", ["", "two words", "x" * 128, "-x", "x\n"])

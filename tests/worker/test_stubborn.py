@@ -5,8 +5,8 @@ import itertools
 import logging
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
@@ -101,6 +101,17 @@ async def return_too_much() -> object:
 def hide_a_generator() -> object:
     """Return a generator, as a decorator may."""
     return (n for n in range(3))
+
+
+@job("hide_a_manager", max_attempts=1)
+def hide_a_manager() -> object:
+    """Return a context manager, as a decorator of another may."""
+
+    @contextmanager
+    def manager() -> Iterator[None]:
+        yield
+
+    return manager()
 
 
 @job("note_junk", max_attempts=1)
@@ -220,10 +231,19 @@ async def test_what_cannot_be_recorded_is_a_warning(
     assert why in done.meta["warning"]
 
 
-async def test_a_generator_that_nobody_runs_fails_the_attempt(quarterjack_pool: Pool) -> None:
-    done = await perform(quarterjack_pool, hide_a_generator)
+@pytest.mark.parametrize(
+    ("handler", "what"),
+    [
+        (hide_a_generator, "a generator, of which nothing has run"),
+        (hide_a_manager, "a context manager that nobody entered"),
+    ],
+)
+async def test_what_a_decorator_hides_and_nobody_runs_fails_the_attempt(
+    quarterjack_pool: Pool, handler: Callable[[], object], what: str
+) -> None:
+    done = await perform(quarterjack_pool, handler)
 
-    assert "returned a generator, of which nothing has run" in done.errors[0]["error"]
+    assert f"returned {what}" in done.errors[0]["error"]
 
 
 @pytest.mark.parametrize("handler", [note_junk, adopt])

@@ -1,6 +1,7 @@
 """Call a handler with the args of its job, in whatever thread or process this is."""
 
 import inspect
+from contextlib import AsyncContextDecorator, ContextDecorator
 from typing import Any
 
 from pydantic import ValidationError
@@ -31,6 +32,10 @@ def check_ran(result: object) -> None:
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise Failed(
             "TypeError: it returned a generator, of which nothing has run: write no yield in it"
+        )
+    if isinstance(result, ContextDecorator | AsyncContextDecorator):
+        raise Failed(
+            "TypeError: it returned a context manager that nobody entered: write no @contextmanager on it"
         )
     if isinstance(result, type) and issubclass(result, Outcome):
         name = result.__name__

@@ -1,5 +1,6 @@
 """What a job type is: a handler, how to call it, and what its jobs are by default."""
 
+import contextlib
 import inspect
 import json
 import re
@@ -110,7 +111,7 @@ def taken_by(where: str, handler: Callable[..., Any]) -> tuple[slice, TypeAdapte
     """Give what it takes of (args, context), and the type of its args; JobTypeInvalid if it cannot be called so."""
     from quarterjack_worker.handlers.context import Context  # which imports this, to enqueue
 
-    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+    if _yields(handler) or (_is_of_contextlib(handler) and _yields(inspect.unwrap(handler))):
         raise JobTypeInvalid(f"{where}: it yields, so calling it would run nothing; return instead")
     parameters, hints = _signature(where, handler)
     first: Any = hints.get(parameters[0].name, dict[str, Any]) if parameters else dict[str, Any]
@@ -133,6 +134,15 @@ def taken_by(where: str, handler: Callable[..., Any]) -> tuple[slice, TypeAdapte
             f"{where}: what it takes as {parameters[1].name} is its Context: put all else into its args"
         )
     return slice(len(parameters)), _args_type(where, first)
+
+
+def _yields(function: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _is_of_contextlib(function: Callable[..., Any]) -> bool:
+    """Say if it is what a decorator of contextlib made: other decorators may run a generator to its end."""
+    return getattr(function, "__globals__", None) is vars(contextlib)
 
 
 def _signature(
