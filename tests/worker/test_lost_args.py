@@ -84,16 +84,16 @@ def aged() -> Loose:
 @pytest.mark.parametrize(
     ("args", "place"),
     [
-        (Device(address=Routed(host="h", hop="x")), "address"),
-        (Device(spare=[Address(host="h"), Routed(host="h")]), r"spare\.1"),
-        (Device.model_validate({"in": 5}), "renamed"),
-        (Device(hidden="x"), "hidden"),
-        (Device(pet=Dog(name="d")), "pet"),
-        (aged(), r"parts\.1\.made_at"),
+        (Device(address=Routed(host="h", hop="x")), "address: a Routed would come as Address"),
+        (Device(spare=[Address(host="h"), Routed(host="h")]), r"spare\.1: a Routed would"),
+        (Device.model_validate({"in": 5}), "renamed: it would"),
+        (Device(hidden="x"), "hidden: it would come with another value"),
+        (Device(pet=Dog(name="d")), "pet: a Dog would come as Cat"),
+        (aged(), r"parts\.1\.made_at: it would"),
     ],
 )
 def test_a_field_that_would_be_lost_is_named(take: Any, args: object, place: str) -> None:
-    with pytest.raises(JobInvalid, match=rf"take_whole: {place}: what is stored of it reads as"):
+    with pytest.raises(JobInvalid, match=f"args of take_whole: {place}"):
         take(args)
 
 

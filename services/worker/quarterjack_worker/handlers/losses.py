@@ -7,19 +7,21 @@ from pydantic import BaseModel
 
 
 def lost(given: object, taken: object, path: str = "args") -> str | None:
-    """Name the first field that a handler would take as another than it was given; None if there is none.
+    """Say how the first field comes to a handler that does not come as it was given; None if all do.
 
     Another type of the same value is no loss: a list for a tuple, or an enum for its text.
     """
     parts = list(_parts(given, taken))
     if parts:
         found = (lost(one, other, _join(path, name)) for name, one, other in parts)
-        return next((place for place in found if place), None)
+        return next((loss for loss in found if loss), None)
     if isinstance(given, BaseModel) or is_dataclass(given):
         named = isinstance(taken, BaseModel) or is_dataclass(taken)
-        return path if named and type(given) is not type(taken) else None
+        kinds = f"{type(given).__name__} would come as {type(taken).__name__}"
+        return f"{path}: a {kinds}" if named and type(given) is not type(taken) else None
     comparable = type(given).__eq__ is not object.__eq__ and type(given) is type(taken)
-    return path if given != taken and (comparable or taken is None) else None
+    changed = given != taken and (comparable or taken is None)
+    return f"{path}: it would come with another value" if changed else None
 
 
 def _parts(given: object, taken: object) -> Iterator[tuple[object, object, object]]:

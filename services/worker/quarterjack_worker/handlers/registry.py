@@ -207,10 +207,10 @@ def _check_kept(type: JobType, args: object, plain: object, taken: object) -> No
         raise JobInvalid(
             f"args of {type.name}: a secret would be stored as {MASK}: take a str, and name it in `redacted`"
         )
-    if place := lost(args, taken):
+    if loss := lost(args, taken):
         raise JobInvalid(
-            f"args of {type.name}: {place}: what is stored of it reads as something else: give it one alias for both "
-            "ways, no `exclude`, and the type of what it holds, subclasses named in a union"
+            f"args of {type.name}: {loss}; a field needs one alias for both ways, no `exclude`, and a type that names "
+            "what it holds, such as a union of subclasses"
         )
 
 
