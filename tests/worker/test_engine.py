@@ -9,6 +9,8 @@ import pytest
 import quarterjack
 from quarterjack import NewJob, channels
 from quarterjack.queries import limited_claims
+from quarterjack.queries.acks import Ack
+from quarterjack.queries.claims import Claim
 from quarterjack.queries.limited_claims import Claimed
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
@@ -161,6 +163,88 @@ async def test_a_job_that_is_cancelled_before_its_claim_is_answered_never_begins
 
     assert ran == [2]
     assert await states(database.pool, *(each.id for each in made)) == ["cancelled", "completed"]
+
+
+@pytest.mark.parametrize("sign", ["resumed", "reconnected", "relieved"])
+async def test_what_may_give_it_jobs_makes_it_look_at_once(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    monkeypatch.setattr("quarterjack_worker.engine.SILENT", 60.0)
+    monkeypatch.setattr("quarterjack_worker.queues.POLL", 60.0)
+    monkeypatch.setattr("quarterjack_worker.acker.FULL", 1)
+    ran.clear()
+    acker = Acker(database.pool, Telemetry("worker", "n"))
+    with ThreadPoolExecutor(1) as threads:
+        engine = await engine_of(database, threads, acker)
+        if sign == "resumed":
+            engine.heard(channels.SIGNAL, {"action": "pause", "queue": "default"})
+        elif sign == "relieved":
+            acker.add(Ack(claim=Claim(10**6, "x"), state="completed"))
+        claiming = asyncio.create_task(engine.claim_all(asyncio.Event()))
+        await until(lambda: _rests(engine))
+        await quarterjack.enqueue(database.pool, "noted", {"n": 1})
+
+        if sign == "resumed":
+            engine.heard(channels.SIGNAL, {"action": "resume", "queue": "default"})
+        elif sign == "relieved":
+            await acker.flush()
+        else:
+            engine.reconnected()
+
+        await until(lambda: _has(ran, 1))
+        claiming.cancel()
+
+
+async def test_after_a_gap_nothing_that_was_known_before_is_relied_on(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was said to be kept may have been followed by a signal that is lost: the next one alike is another."""
+    pause = {"action": "pause", "queue": "default"}
+    with ThreadPoolExecutor(1) as threads:
+        engine = await engine_of(database, threads)
+        engine.heard(channels.QUEUES, dict(pause))
+        engine.reconnected()
+        engine.heard(channels.SIGNAL, dict(pause))
+
+        assert engine._queues.unwritten
+        assert engine.lost_claims.doubtful.is_set()
+
+
+async def test_a_heartbeat_puts_the_next_blind_look_off(database: TestDatabase) -> None:
+    """Were it taken all the same, each heartbeat would add looks, every second and for ever."""
+    with ThreadPoolExecutor(1) as threads:
+        engine = await engine_of(database, threads)
+        before = engine._silence
+
+        engine.beaten([])
+
+        assert before.cancelled()
+        assert not engine._silence.cancelled()
+
+
+@pytest.mark.parametrize("more", [True, False])
+async def test_ends_make_it_look_only_if_there_may_be_more(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch, more: bool
+) -> None:
+    """Else it would look as often as jobs end, though nothing waits."""
+    looked: list[bool] = []
+    with ThreadPoolExecutor(1) as threads:
+        engine = await engine_of(database, threads)
+        queue = engine._queues["default"]
+        monkeypatch.setattr(
+            engine._claimers[False], "make_room", lambda queue: looked.append(queue.hungry)
+        )
+
+        queue.hungry, queue.full = more, False
+        engine._ended(queue)
+        queue.hungry, queue.full = False, more
+        engine._relieved(queue)
+
+    assert looked == [True, True] * more
+
+
+async def _rests(engine: Engine) -> bool:
+    return engine.unready() is None
 
 
 async def _has(found: list[int], many: int) -> bool:
