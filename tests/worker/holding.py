@@ -14,12 +14,13 @@ from quarterjack.queries.claims import Want
 from quarterjack.telemetry import Telemetry
 from quarterjack_worker.acker import Acker
 from quarterjack_worker.attempts import Attempts
+from quarterjack_worker.handlers.context import Context
 from quarterjack_worker.handlers.processes import Processes
 from quarterjack_worker.handlers.registry import REGISTRY, job
 from quarterjack_worker.handlers.runner import Runner
 from quarterjack_worker.lost_claims import LostClaims
 from quarterjack_worker.oban_web import ObanWeb
-from quarterjack_worker.queues import Queues
+from quarterjack_worker.queues import Queue, Queues
 from tests.conftest import TestDatabase
 from tests.waiting import until
 
@@ -44,9 +45,17 @@ async def counted() -> None:
     running.pop()
 
 
+@job("completing")
+async def completing(context: Context) -> None:
+    """Complete in a transaction of its own."""
+    async with context.transaction():
+        pass
+
+
 @job("endless")
 async def endless() -> None:
     """Run until it is cancelled."""
+    ran.append(0)
     await asyncio.Event().wait()
 
 
@@ -72,6 +81,7 @@ class Holding:
         )
         self.pool = pool
         self.queue = queues["default"]
+        self.relieved: list[Queue] = []
         self.unanswered: set[str] = set()
         self.acker = Acker(pool, telemetry)
         self.attempts = Attempts(
@@ -82,7 +92,7 @@ class Holding:
             telemetry=telemetry,
             web=ObanWeb("n", queues),
             ended=lambda queue: None,
-            relieved=lambda queue: None,
+            relieved=self.relieved.append,
         )
         self.lost = LostClaims(pool, queues, self.attempts, self.acker, self.unanswered)
 

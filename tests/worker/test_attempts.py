@@ -30,6 +30,7 @@ async def set_tenant() -> None:
 async def test_jobs_begin_in_their_order_a_slice_at_a_time(holding: Holding) -> None:
     holding.attempts.take(await holding.claim(MANY), asked_at=boot())
     assert (holding.queue.running, len(holding.queue.waiting)) == (SLICE, 50)
+    assert holding.attempts.stirred.is_set()
 
     await holding.all_ended()
 
