@@ -125,10 +125,12 @@ async def test_a_parent_whose_meta_takes_no_mark_is_not_waited_for_in_haste(
     await database.pool.execute("UPDATE oban_jobs SET meta = '[1]' WHERE id = $1", parent)
 
     assert await settle(database.pool) == 2
+    meta = await database.pool.fetchval("SELECT meta FROM oban_jobs WHERE id = $1", parent)
     await end(database.pool, parent)
     await settling.mend(database.pool, beyond=0, limit=10)
     await settle(database.pool)
 
+    assert meta == [1]
     assert await states(database.pool, child) == ["available"]
 
 

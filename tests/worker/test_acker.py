@@ -119,6 +119,55 @@ async def test_what_is_held_up_is_tried_in_turn_with_others(holding: Holding) ->
     assert [holding.acker._next(10) for _ in range(4)] == [[held], others] * 2
 
 
+async def test_of_those_that_are_held_up_the_last_one_tried_is_tried_last(holding: Holding) -> None:
+    """Else one that stays held would keep the others waiting."""
+    first, second = [completed(holding, job) for job in await holding.claim(2)]
+    for ack in (first, second):
+        holding.acker.add(ack)
+        holding.acker._set_apart(ack.claim)
+
+    assert holding.acker._next(10) == [first]
+    holding.acker._set_apart(first.claim)
+    assert holding.acker._next(10) == [second]
+
+
+async def test_nothing_is_kept_of_what_is_written(holding: Holding) -> None:
+    """A child that stayed would make every later batch a transaction, and the mark that some wait a busy loop."""
+    acker = holding.acker
+    bore, held = [completed(holding, job) for job in await holding.claim(2)]
+    acker.add(bore, children=[NewJob(worker="child", queue="elsewhere")])
+    acker.add(held, written=lambda: None)
+    acker._set_apart(held.claim)
+
+    await acker.flush()
+
+    assert [acker._pending, acker._children, acker._called, acker._stuck] == [{}] * 4
+    assert not acker._added.is_set()
+
+
+async def test_an_outcome_takes_the_children_of_the_one_it_replaces_away(holding: Holding) -> None:
+    """They come with a completion, and may be why it cannot be stored."""
+    [ack] = [completed(holding, job) for job in await holding.claim(1)]
+    holding.acker.add(ack, children=[NewJob(worker="child", queue="elsewhere")])
+    holding.acker.add(Ack(claim=ack.claim, state="discarded", error="no"))
+
+    await holding.acker.flush()
+
+    assert await holding.states() == {"discarded": 1}
+
+
+async def test_a_child_of_a_job_that_is_gone_by_then_keeps_no_completion_from_being_stored(
+    holding: Holding,
+) -> None:
+    [ack] = [completed(holding, job) for job in await holding.claim(1)]
+    child = NewJob(worker="child", queue="elsewhere", after=[10**9], even_if=["deleted"])
+    holding.acker.add(ack, children=[child])
+
+    await holding.acker.flush()
+
+    assert await holding.states() == {"completed": 1, "suspended": 1}
+
+
 async def test_a_child_whose_key_is_not_committed_yet_holds_up_its_parent_alone(
     holding: Holding,
 ) -> None:
