@@ -33,7 +33,7 @@ async def enqueue(
     tags: Sequence[str] = (),
     meta: Mapping[str, Any] | None = None,
     unique: Unique | None = None,
-    after: Sequence[int] = (),
+    after: Sequence[int | None] = (),
     even_if: Sequence[str] = (),
 ) -> Enqueued:
     """Insert one job and wake its queue; say so if it conflicts with a unique one.

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid
@@ -43,7 +43,7 @@ class NewJob:
     tags: Sequence[str] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     unique: Unique | None = None
-    after: Sequence[int] = ()
+    after: Sequence[int | None] = ()
     even_if: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -70,6 +70,20 @@ class NewJob:
                 "a unique job cannot wait for others, since it may turn out to be one that exists: "
                 "give `after` or `unique`"
             )
+
+
+class Options(TypedDict, total=False):
+    """What a job may be given besides its type's defaults: the rest of NewJob's, each as there."""
+
+    queue: str
+    scheduled_at: datetime | None
+    priority: int
+    max_attempts: int
+    tags: Sequence[str]
+    meta: Mapping[str, Any]
+    unique: Unique | None
+    after: Sequence[int | None]
+    even_if: Sequence[str]
 
 
 def row_of(job: NewJob, mark: Mapping[str, Any] | None = None) -> Row:

@@ -1,8 +1,8 @@
 """What can be a job, and how a mistake is told."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import partial, wraps
 from typing import Annotated, Any, Literal, Protocol
@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from quarterjack.cron import CronError
 from quarterjack.errors import JobInvalid
+from quarterjack.new_job import NewJob, Options
 from quarterjack_worker import Context, DefaultSchedule, JobTypeInvalid, job, middleware, new_job
 from quarterjack_worker.handlers.backoff import default
 from quarterjack_worker.handlers.registry import REGISTRY
@@ -58,6 +59,12 @@ def test_a_renamed_job_keeps_its_old_name_beside_the_new_one() -> None:
 
     assert (made.worker, made.queue) == ("new_name", "q")
     assert REGISTRY["old_name"].handler is REGISTRY["new_name"].handler is report
+
+
+def test_all_that_a_job_may_be_given_is_known_to_type_checkers() -> None:
+    known = {field.name: field.type for field in fields(NewJob)}
+
+    assert {"worker": str, "args": Mapping[str, Any], **Options.__annotations__} == known
 
 
 @pytest.mark.parametrize("type", [Report, Typed, Model])

@@ -158,7 +158,7 @@ async def test_a_job_that_is_not_due_can_be_run(quarterjack_pool: Pool) -> None:
     later = datetime.now(UTC) + HOUR
     made = await quarterjack.enqueue(quarterjack_pool, "count", scheduled_at=later)
 
-    assert (await perform_job(quarterjack_pool, made.id or 0)).state == "completed"
+    assert (await perform_job(quarterjack_pool, made.id)).state == "completed"
 
 
 async def test_a_job_that_is_due_beyond_the_calendar_is_shown_and_run(
@@ -168,7 +168,7 @@ async def test_a_job_that_is_due_beyond_the_calendar_is_shown_and_run(
     await quarterjack_pool.execute("UPDATE oban_jobs SET scheduled_at = '20000-01-01'")
 
     assert [each.id for each in await enqueued(quarterjack_pool)] == [made.id]
-    assert (await perform_job(quarterjack_pool, made.id or 0)).state == "completed"
+    assert (await perform_job(quarterjack_pool, made.id)).state == "completed"
 
 
 async def test_a_queue_is_drained_with_what_its_jobs_enqueue(quarterjack_pool: Pool) -> None:

@@ -87,7 +87,7 @@ async def test_an_address_is_refused_where_a_pool_is_meant(quarterjack_address: 
 
 async def test_a_job_that_waits_for_others_is_not_run_by_its_id(quarterjack_pool: Pool) -> None:
     first = await quarterjack.enqueue(quarterjack_pool, "count")
-    second = await quarterjack.enqueue(quarterjack_pool, "count", after=[first.id or 0])
+    second = await quarterjack.enqueue(quarterjack_pool, "count", after=[first.id])
 
     with pytest.raises(ValueError, match="is suspended, attempt 0"):
-        await perform_job(quarterjack_pool, second.id or 0)
+        await perform_job(quarterjack_pool, second.id)

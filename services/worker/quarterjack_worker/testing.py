@@ -55,11 +55,10 @@ async def perform(pool: Pool, job: str | Callable[..., Any], args: object = None
         max_attempts=type.max_attempts,
         tags=type.tags,
     )
-    assert made.id is not None
     return await perform_job(pool, made.id)
 
 
-async def perform_job(pool: Pool, id: int) -> Job:
+async def perform_job(pool: Pool, id: int | None) -> Job:
     """Run one waiting job, due or not: the job as it is afterwards. ValueError if it does not wait to be run."""
     if not isinstance(id, int):
         raise TypeError(f"{id!r:.60} is no id of a job: give the `id` of what was enqueued")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from pydantic_core import from_json, to_json
 
@@ -17,7 +17,7 @@ from quarterjack.database import Connection, Pool
 from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid, QuarterjackError
 from quarterjack.model import Job
-from quarterjack.new_job import NewJob, fix
+from quarterjack.new_job import NewJob, Options, fix
 from quarterjack.queries import acks
 from quarterjack.queries.claims import Claim
 from quarterjack_worker.handlers.failures import storable
@@ -116,7 +116,9 @@ class Context:
         log.warning("job %s: %s", self.job.id, text, extra={"job_id": self.job.id})
         self.notes["warning"] = text
 
-    def enqueue(self, job: str | Callable[..., Any], args: object = None, **options: Any) -> None:
+    def enqueue(
+        self, job: str | Callable[..., Any], args: object = None, **options: Unpack[Options]
+    ) -> None:
         """Enqueue a job, as `new_job` makes it, when this one completes: both are written or neither is.
 
         Nothing is enqueued if the attempt fails, snoozes, cancels or discards. JobInvalid if the job cannot be

@@ -5,13 +5,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from pydantic import ValidationError
 
 from quarterjack.encoding import ENCODER
 from quarterjack.errors import JobInvalid, SettingInvalid
-from quarterjack.new_job import NewJob
+from quarterjack.new_job import NewJob, Options
 from quarterjack.unique import Unique, are_texts
 from quarterjack_worker.handlers import backoff as waits
 from quarterjack_worker.handlers.backoff import Backoff
@@ -78,7 +78,9 @@ def job(
     return register
 
 
-def new_job(job: str | Callable[..., Any], args: object = None, **options: Any) -> NewJob:
+def new_job(
+    job: str | Callable[..., Any], args: object = None, **options: Unpack[Options]
+) -> NewJob:
     """Give a job of a type, by its handler or name, with the defaults of the type; `options` are NewJob's.
 
     Args may be of the handler's own type; JobInvalid names the fields that do not fit. A name that this
@@ -89,14 +91,15 @@ def new_job(job: str | Callable[..., Any], args: object = None, **options: Any) 
     if type is None:
         return NewJob(worker=str(job), args=_object(given), **options)
     plain = _plain(type, given)
-    defaults = {
+    chosen: Options = {
         "queue": type.queue,
         "max_attempts": type.max_attempts,
         "priority": type.priority,
         "tags": type.tags,
         "unique": type.unique,
+        **options,
     }
-    return NewJob(worker=type.name, args=plain, **{**defaults, **options})
+    return NewJob(worker=type.name, args=plain, **chosen)
 
 
 def type_of(handler: Callable[..., Any]) -> JobType:
