@@ -93,7 +93,7 @@ async def lead(db: Database, holder: UUID = HOLDER) -> int:
 
 async def due(db: Database, name: str) -> Due:
     """Read one schedule as the leader reads it."""
-    rows = await ticks.due(db, horizon=10 * HOUR, limit=1_000)
+    rows = await ticks.due(db, horizon=10 * HOUR, grace=HOUR, limit=1_000, most_overdue=1_000)
     return next(row for row in rows if row.name == name)
 
 

@@ -108,7 +108,9 @@ async def test_of_late_ticks_that_must_not_overlap_one_runs(
     database: TestDatabase, overlap: str, enqueued: list[int]
 ) -> None:
     await ready(database, overlap=overlap, cron="* * * * * *")
-    [row] = await ticks.due(database.pool, horizon=timedelta(0), limit=1)
+    [row] = await ticks.due(
+        database.pool, horizon=timedelta(0), grace=timedelta(0), limit=1, most_overdue=1
+    )
     end = row.next_run_at + timedelta(seconds=2)
 
     decisions = decide(row, end).decisions

@@ -23,10 +23,13 @@ async def test_what_takes_long_is_sent_in_parts_so_that_its_leader_stays(
         await ready(database, name)
     async with database.pool.acquire() as db:
         term = await lead(db, election.peer.uuid)
-        rows, now = await ticks.due(db, horizon=AGO, limit=10), await ticks.now(db)
+        rows, now = (
+            await ticks.due(db, horizon=AGO, grace=AGO, limit=10, most_overdue=10),
+            await ticks.now(db),
+        )
         sending = Striker(election, Telemetry("scheduler", "n"), lambda: progress.append(None))
 
-        assert await sending.strike_late(db, rows, {}, term, now)
+        assert await sending.strike_late(db, rows, {}, term, now) == (True, True)
 
     assert len(progress) == 3
     assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == 3

@@ -13,6 +13,7 @@ import quarterjack
 from quarterjack import Unique, migrate
 from quarterjack.database import open_pool
 from quarterjack.queries import ticks
+from quarterjack_scheduler import tick_loop
 from tests.conftest import TestDatabase
 from tests.scheduler.replica import add_schedule, replica
 from tests.waiting import until
@@ -248,6 +249,40 @@ async def test_a_new_leader_begins_at_the_watermark(
     found = await database.pool.fetch("SELECT outcome, tick_at FROM qj_ticks WHERE tick_at < now()")
     missed_ones = {row["outcome"] for row in found} - ({"enqueued"} if catchup == "skip" else set())
     assert missed_ones == outcomes
+
+
+async def test_what_was_missed_holds_up_nobody(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tick_loop, "LONG", 0.0)
+    missed = await ticks.now(database.pool) - timedelta(minutes=10)
+    await add_schedule(database.pool, "late", cron="* * * * *", next_run_at=missed.isoformat())
+    await add_schedule(database.pool, "fresh", overlap="allow")
+    async with replica(database.address):
+        await until(lambda: fired(database, "fresh", 3))
+
+    assert not await fired(database, "late", 1)
+    [grid] = await database.pool.fetch(GRID)
+    assert tuple(grid) == ("fresh", True, True)
+
+
+async def test_what_was_missed_is_made_up_in_parts(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tick_loop, "OVERDUE", 2)
+    missed = await ticks.now(database.pool) - timedelta(minutes=10)
+    for number in range(5):
+        at = (missed + timedelta(seconds=number)).isoformat()
+        await add_schedule(database.pool, f"s{number}", cron="* * * * *", next_run_at=at)
+    async with replica(database.address):
+        await until(
+            lambda: database.pool.fetchval("SELECT min(next_run_at) > now() FROM qj_schedules")
+        )
+
+    assert (
+        await database.pool.fetchval("SELECT count(DISTINCT meta ->> 'cron_name') FROM oban_jobs")
+        == 5
+    )
 
 
 async def test_a_leader_that_cannot_enqueue_lets_another(database: TestDatabase) -> None:

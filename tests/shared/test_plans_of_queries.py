@@ -43,7 +43,7 @@ ANALYZE oban_jobs, qj_schedules, qj_ticks, qj_journals, qj_edges, qj_ended;
     [
         (upkeep.stage, [5_000]),
         (upkeep.next_due_in, []),
-        (ticks.due, [timedelta(seconds=2), 2_000]),
+        (ticks.due, [timedelta(seconds=2), timedelta(seconds=30), 2_000, 1_000]),
         (prune.completed, [timedelta(days=7), 5_000]),
         (prune.ledger, [timedelta(days=35), 5_000]),
         (journals.prune, [timedelta(days=7), 5_000]),

@@ -147,7 +147,15 @@ class Postgres(Tables):
 
     # -- those of quarterjack.queries.ticks
 
-    def due(self, session: object, *, horizon: timedelta, limit: int) -> list[Due]:
+    def due(
+        self,
+        session: object,
+        *,
+        horizon: timedelta,
+        grace: timedelta,
+        limit: int,
+        most_overdue: int,
+    ) -> list[Due]:
         rows = [
             row
             for row in self.state.schedules.values()

@@ -42,7 +42,9 @@ class Pair:
     async def strike(self) -> None:
         found = [
             each
-            for each in self.fake.due(None, horizon=HOUR * 24 * 3650, limit=9)
+            for each in self.fake.due(
+                None, horizon=HOUR * 24 * 3650, grace=HOUR, limit=9, most_overdue=9
+            )
             if each.id == self.id
         ]
         if not found:

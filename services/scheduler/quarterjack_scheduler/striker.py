@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -96,11 +97,24 @@ class Striker:
             self.again_at = at
 
     async def strike_late(
-        self, db: Connection, rows: Sequence[Due], known: Calendars, term: int, now: datetime
-    ) -> bool:
-        """Decide and send what is overdue, a few decisions at a time; False if something is left."""
+        self,
+        db: Connection,
+        rows: Sequence[Due],
+        known: Calendars,
+        term: int,
+        now: datetime,
+        within: float = math.inf,
+    ) -> tuple[bool, bool]:
+        """Decide and send what is overdue, a few decisions at a time; none is begun after `within` seconds.
+
+        False if something should be tried again soon; and False if not all were begun.
+        """
         settled, batch, weight, began = True, list[Ready](), 0, boot()
+        end, whole_list = began + within, True
         for row in rows:
+            if boot() >= end:
+                whole_list = False
+                break
             ready, whole = await self.prepare(db, [row], known, term, now)
             settled = settled and whole
             batch += ready
@@ -108,7 +122,8 @@ class Striker:
             if batch and (weight >= BATCH or boot() - began >= LONG):
                 settled = await self.strike(db, batch, term) and settled
                 batch, weight, began = [], 0, boot()
-        return await self.strike(db, batch, term) and settled if batch else settled
+        settled = await self.strike(db, batch, term) and settled if batch else settled
+        return settled, whole_list
 
     async def strike(self, db: Connection, batch: Sequence[Ready], term: int) -> bool:
         """Send one batch; False if something should be tried again soon."""

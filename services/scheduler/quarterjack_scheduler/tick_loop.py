@@ -8,7 +8,8 @@ a pass is decided before its instant; at the instant the requests are only sent.
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -20,16 +21,18 @@ from quarterjack.database import LOST, Connection, Pool
 from quarterjack.health import stalled
 from quarterjack.queries import calendars, outlook, plans, ticks
 from quarterjack.queries.outlook import Outlook
+from quarterjack.queries.ticks import Due
 from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler import edits
+from quarterjack_scheduler.decide import GRACE
 from quarterjack_scheduler.election import Election
-from quarterjack_scheduler.striker import BATCH, PATIENCE, Ready, Striker, in_time
+from quarterjack_scheduler.striker import BATCH, LONG, PATIENCE, Ready, Striker, in_time
 
 log = logging.getLogger(__name__)
 
 PASS_EVERY = 1.0
 HORIZON = timedelta(seconds=2)
-READ = 10_000
+READ, OVERDUE = 10_000, 1_000
 SILENCE = timedelta(seconds=5)
 AGAIN = 0.1
 NEAR = 0.1
@@ -118,12 +121,18 @@ class TickLoop:
     async def _decide(self, term: int, db: Connection) -> bool | None:
         """Decide what is due within the horizon; False if something is left, None if nothing is due."""
         self._striker.again_at = None
-        rows = await in_time(db, ticks.due(db, horizon=HORIZON, limit=READ))
+        found = ticks.due(db, horizon=HORIZON, grace=GRACE, limit=READ, most_overdue=OVERDUE)
+        rows = await in_time(db, found)
         known = await in_time(db, calendars.named(db, rows))
         now = self._election.database_now()
-        late = [row for row in rows if row.next_run_at <= now]
-        settled = await self._striker.strike_late(db, late, known, term, now)
-        ready, whole = await self._striker.prepare(db, rows[len(late) :], known, term)
+        missed, late, coming = _by_lateness(rows, now)
+        settled, _ = await self._striker.strike_late(db, late, known, term, now)
+        random.shuffle(missed)  # so that none that stays as it is keeps its place before others
+        struck, all_begun = await self._striker.strike_late(db, missed, known, term, now, LONG)
+        settled = settled and struck
+        if not all_begun:  # what comes due meanwhile goes before the others
+            return settled
+        ready, whole = await self._striker.prepare(db, coming, known, term)
         settled = settled and whole
         self._progress()
         while ready and self._election.term == term:
@@ -167,3 +176,12 @@ class TickLoop:
     async def _rest(self, seconds: float) -> None:
         if seconds > 0:
             await within(seconds, self._woken.wait())
+
+
+def _by_lateness(rows: Sequence[Due], now: datetime) -> tuple[list[Due], list[Due], list[Due]]:
+    """Give those that were missed, those that are merely late, and those whose instant has not come."""
+    return (
+        [row for row in rows if row.next_run_at < now - GRACE],
+        [row for row in rows if now - GRACE <= row.next_run_at <= now],
+        [row for row in rows if now < row.next_run_at],
+    )

@@ -73,26 +73,46 @@ async def now(db: Database) -> datetime:
     return value
 
 
-async def due(db: Database, *, horizon: timedelta, limit: int) -> list[Due]:
-    """Give the schedules due within the horizon, the most overdue first."""
+async def due(
+    db: Database, *, horizon: timedelta, grace: timedelta, limit: int, most_overdue: int
+) -> list[Due]:
+    """Give the schedules due within the horizon, the most overdue first.
+
+    At most `limit`, and `most_overdue` of those that are overdue for longer than `grace`, however many there are.
+    """
     records = await db.fetch(
         """
+        WITH near AS (
+          SELECT id
+          FROM qj_schedules
+          WHERE
+            paused_at IS NULL
+            AND broken_reason IS NULL
+            AND next_run_at BETWEEN now() - $2::interval AND now() + $1::interval
+          ORDER BY next_run_at
+          LIMIT $3
+        ),
+        overdue AS (
+          SELECT id
+          FROM qj_schedules
+          WHERE paused_at IS NULL AND broken_reason IS NULL AND next_run_at < now() - $2::interval
+          ORDER BY next_run_at
+          LIMIT $4
+        )
         SELECT
           s.id, s.name, s.version, s.updated_at, s.worker, s.cron, s.timezone, s.dst, s.jitter, s.start_at, s.end_at,
           s.blackouts, s.calendars, s.args, s.queue, s.priority, s.max_attempts, s.tags,
           coalesce(s.uniqueness, t.uniqueness) AS uniqueness, s.catchup, s.catchup_window, s.catchup_limit,
           s.overlap, s.timeout, s.next_run_at
-        FROM qj_schedules AS s
+        FROM (TABLE near UNION ALL TABLE overdue) AS found
+        JOIN qj_schedules AS s USING (id)
         LEFT JOIN qj_job_types AS t ON t.worker = s.worker
-        WHERE
-          s.paused_at IS NULL
-          AND s.broken_reason IS NULL
-          AND s.next_run_at <= now() + $1::interval
         ORDER BY s.next_run_at
-        LIMIT $2
         """,
         horizon,
+        grace,
         limit,
+        most_overdue,
     )
     return [Due(**record) for record in records]
 
