@@ -33,3 +33,23 @@ async def test_what_takes_long_is_sent_in_parts_so_that_its_leader_stays(
 
     assert len(progress) == 3
     assert await database.pool.fetchval("SELECT count(*) FROM oban_jobs") == 3
+
+
+async def test_nothing_more_is_sent_once_another_leads(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(striker, "boot", count().__next__)
+    sent = list[None]()
+    election = Election(database.address, Peer.named("n"), changed=lambda: None)
+    for name in "abc":
+        await ready(database, name)
+    async with database.pool.acquire() as db:
+        term = await lead(db, election.peer.uuid)
+        rows = await ticks.due(db, horizon=AGO, grace=AGO, limit=10, most_overdue=10)
+        now = await ticks.now(db)
+        await lead(db)
+        sending = Striker(election, Telemetry("scheduler", "n"), lambda: sent.append(None))
+
+        assert await sending.strike_late(db, rows, {}, term, now) == (False, False)
+
+    assert len(sent) == 1

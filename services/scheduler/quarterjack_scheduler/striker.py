@@ -122,6 +122,8 @@ class Striker:
             if batch and (weight >= BATCH or boot() - began >= LONG):
                 settled = await self.strike(db, batch, term) and settled
                 batch, weight, began = [], 0, boot()
+                if not settled and self._election.term != term:
+                    return False, False
         settled = await self.strike(db, batch, term) and settled if batch else settled
         return settled, whole_list
 
