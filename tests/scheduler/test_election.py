@@ -122,16 +122,17 @@ async def test_a_zombies_beat_renews_nothing(database: TestDatabase, differs: st
     assert await database.pool.fetchrow(LEASE) == before
 
 
-async def test_a_beat_does_not_wait_for_its_own_enqueue(database: TestDatabase) -> None:
+async def test_a_beat_renews_the_lease_while_its_own_enqueue_runs(database: TestDatabase) -> None:
     uuid = uuid4()
     await acquire(database.pool, uuid, 0)
     async with database.pool.acquire() as enqueuing, enqueuing.transaction():
-        await enqueuing.execute("SELECT FROM qj_lease FOR SHARE")
-
+        await enqueuing.execute("SELECT FROM qj_lease FOR KEY SHARE")
         async with asyncio.timeout(5):
-            standing = await beat(database.pool, uuid, 1)
+            first = await beat(database.pool, uuid, 1)
+            second = await beat(database.pool, uuid, 1)
 
-    assert standing.leading
+    assert first.leading
+    assert second.remaining > first.remaining
 
 
 @pytest.mark.parametrize(("own", "term"), [(True, 1), (False, 1), (True, 0)])

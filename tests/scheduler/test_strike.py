@@ -10,7 +10,7 @@ import pytest
 
 import quarterjack
 from quarterjack import Unique
-from quarterjack.queries import ticks
+from quarterjack.queries import lease, ticks
 from tests.conftest import TestDatabase
 from tests.scheduler.replica import HOLDER, add_schedule, due, judge, lead, ready, strike
 from tests.waiting import until
@@ -101,6 +101,30 @@ async def test_no_term_begins_while_a_request_runs(database: TestDatabase) -> No
 
     assert await taking > term
     assert await database.pool.fetchval(JOBS) == 1
+
+
+async def test_the_lease_is_renewed_while_a_request_runs(database: TestDatabase) -> None:
+    term = await lead(database.pool)
+    await ready(database)
+    verdict = await judge(database.pool, "s")
+    before = await database.pool.fetchval("SELECT renewed_at FROM qj_lease")
+    async with database.pool.acquire() as leader, leader.transaction():
+        await strike(leader, verdict, term=term)
+
+        await lease.beat(
+            database.pool,
+            uuid=HOLDER,
+            node="n",
+            pid=1,
+            version="0",
+            started_at=before,
+            lag=timedelta(0),
+            clock_offset=timedelta(0),
+            term=term,
+            ttl=timedelta(hours=1),
+        )
+
+        assert await database.pool.fetchval("SELECT renewed_at FROM qj_lease") > before
 
 
 async def test_a_job_that_has_not_ended_keeps_the_next_from_being_enqueued(

@@ -84,6 +84,19 @@ async def test_it_reads_no_table_from_end_to_end(
     ), text
 
 
+@pytest.mark.parametrize(
+    ("query", "arguments", "given"),
+    [(plans.plan, [uuid4(), 1, "n", "[]"], 1), (ticks.strike, [uuid4(), 1, "[]", "[]"], 2)],
+)
+async def test_what_it_is_given_is_read_once(
+    database: TestDatabase, query: Callable[..., Any], arguments: list[Any], given: int
+) -> None:
+    """Read twice, each row of it would be compared with every other."""
+    text = await explain(database, query, arguments)
+
+    assert len(re.findall("Function Scan on jsonb_to_recordset", text)) == given, text
+
+
 async def test_a_strike_compares_no_row_with_every_other(database: TestDatabase) -> None:
     text = await explain(database, ticks.strike, [uuid4(), 1, "[]", "[]"])
 

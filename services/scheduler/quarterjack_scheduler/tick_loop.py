@@ -102,6 +102,7 @@ class TickLoop:
         more = False
         if seen.asks:
             more = await edits.take_over(db, self._election.peer, term, self._channel)
+            self._progress()
         elif seen.ticks_in is None or seen.ticks_in > HORIZON:
             return max(0.0, began + PASS_EVERY - boot())
 

@@ -3,7 +3,7 @@
 The calendar is that of the version which the dry run showed, so that a backfill makes what was asked for; what the
 jobs are is the schedule's as it is now. Invariants, each kept by one line of `make`:
   CAS    the watermark moves from the value that was read, in the transaction that inserts the jobs
-  fence  the lease row is share-locked under (term, holder), so no two terms interleave
+  fence  the lease row is key-share-locked under (term, holder), so no two terms interleave
   rate   nothing is made before the instant that the last step set, by the database's clock
   last   a tick of a backfill has one name, and the unique index on it refuses a second job
 """
@@ -188,7 +188,7 @@ async def make(
           SELECT
           FROM settings, qj_lease AS l
           WHERE l.name = 'scheduler' AND l.term = $2 AND l.holder = $1
-          FOR SHARE OF l
+          FOR KEY SHARE OF l
         ),
         free AS MATERIALIZED (
           SELECT b.id
@@ -248,7 +248,7 @@ async def fail(db: Database, *, holder: UUID, term: int, id: int, why: str) -> b
         await db.fetchval(
             """
             WITH fence AS MATERIALIZED (
-              SELECT FROM qj_lease WHERE name = 'scheduler' AND term = $2 AND holder = $1 FOR SHARE
+              SELECT FROM qj_lease WHERE name = 'scheduler' AND term = $2 AND holder = $1 FOR KEY SHARE
             )
             UPDATE qj_backfills AS b
             SET state = 'failed', ended_at = clock_timestamp(), ended_why = $4

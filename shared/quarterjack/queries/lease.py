@@ -38,8 +38,8 @@ async def beat(
 ) -> Standing:
     """Show this replica as alive and, with a `term` of its own, renew the lease.
 
-    A row that is locked by this leader's own enqueue is
-    passed over: nobody else can take it meanwhile. `free` means that acquiring it would succeed.
+    This leader's own enqueue, which locks the row's key, does not hinder it; a row that somebody takes is passed over.
+    `free` means that acquiring it would succeed.
     """
     record = await db.fetchrow(
         """
@@ -104,9 +104,9 @@ async def acquire(
 ) -> int | None:
     """Take the lease that was seen free; the new term, or None if another was quicker.
 
-    The comparison with the seen term lets one of many through. The time is read after the wait for the
-    row's lock, which a running enqueue of the old leader may hold; an error after a second of waiting, so that
-    nobody queues for it who has given up.
+    The comparison with the seen term lets one of many through. The whole row is locked, which waits for an enqueue of
+    the old leader, and the time is read after that; an error after a second of waiting, so that nobody queues for it
+    who has given up.
     """
     term: int | None = await db.fetchval(
         """
@@ -115,6 +115,9 @@ async def acquire(
         ),
         before AS MATERIALIZED (
           SELECT renewed_at FROM qj_lease WHERE name = 'scheduler'
+        ),
+        held AS MATERIALIZED (
+          SELECT l.name FROM settings, qj_lease AS l WHERE l.name = 'scheduler' FOR UPDATE OF l
         ),
         taken AS (
           UPDATE qj_lease AS l
@@ -127,9 +130,9 @@ async def acquire(
             acquired_at = clock_timestamp(),
             renewed_at = clock_timestamp(),
             expires_at = clock_timestamp() + $4::interval
-          FROM settings
+          FROM held
           WHERE
-            l.name = 'scheduler'
+            l.name = held.name
             AND l.term = $3
             AND (
               l.expires_at <= clock_timestamp()

@@ -60,12 +60,17 @@ async def plan(
     records = await db.fetch(
         """
         WITH fence AS MATERIALIZED (
-          SELECT FROM qj_lease WHERE name = 'scheduler' AND term = $2 AND holder = $1 FOR SHARE
+          SELECT FROM qj_lease WHERE name = 'scheduler' AND term = $2 AND holder = $1 FOR KEY SHARE
         ),
         free AS MATERIALIZED (
-          SELECT s.id
-          FROM fence, qj_schedules AS s
-          WHERE s.id IN (SELECT p.id FROM jsonb_to_recordset($4::text::jsonb) AS p (id bigint))
+          SELECT s.id, p.version, p.updated_at, p.next_run_at, p.broken_reason
+          FROM
+            fence,
+            qj_schedules AS s,
+            jsonb_to_recordset($4::text::jsonb) AS p (
+              id bigint, version bigint, updated_at timestamptz, next_run_at timestamptz, broken_reason text
+            )
+          WHERE s.id = p.id
           ORDER BY s.id
           FOR NO KEY UPDATE OF s SKIP LOCKED
         )
@@ -76,12 +81,8 @@ async def plan(
           applied_version = p.version,
           applied_at = clock_timestamp(),
           applied_by = $3
-        FROM
-          free,
-          jsonb_to_recordset($4::text::jsonb) AS p (
-            id bigint, version bigint, updated_at timestamptz, next_run_at timestamptz, broken_reason text
-          )
-        WHERE s.id = free.id AND s.id = p.id AND s.version = p.version AND s.updated_at = p.updated_at
+        FROM free AS p
+        WHERE s.id = p.id AND s.version = p.version AND s.updated_at = p.updated_at
         RETURNING s.id
         """,
         holder,
@@ -106,7 +107,7 @@ async def mark_broken(
     await db.execute(
         """
         WITH fence AS MATERIALIZED (
-          SELECT FROM qj_lease WHERE name = 'scheduler' AND term = $2 AND holder = $1 FOR SHARE
+          SELECT FROM qj_lease WHERE name = 'scheduler' AND term = $2 AND holder = $1 FOR KEY SHARE
         )
         UPDATE qj_schedules AS s
         SET broken_reason = $5

@@ -5,7 +5,8 @@ Invariants, each kept by one line below (reliability: compare-and-set, fence, ne
          same transaction that writes its jobs and its ledger rows; so a repeated or delayed request moves nothing
   edit   the instant of the edit that was read must stand, too: a failover may lose an edit, and another then gets
          its version
-  fence  the lease row is share-locked under (term, holder) for the whole statement; so no two terms interleave
+  fence  the lease row is key-share-locked under (term, holder) for the whole statement; so no two terms interleave, and
+         the lease is renewed all the same, however long that takes
   early  nothing is decided before its instant by the database's clock
 
 A row that another session holds is passed over, and no other lock is waited for longer than a moment: the
@@ -141,27 +142,27 @@ async def strike(
           SELECT
           FROM settings, qj_lease AS l
           WHERE l.name = 'scheduler' AND l.term = $2 AND l.holder = $1
-          FOR SHARE OF l
+          FOR KEY SHARE OF l
         ),
         free AS MATERIALIZED (
-          SELECT s.id
-          FROM fence, qj_schedules AS s
-          WHERE s.id IN (SELECT m.id FROM jsonb_to_recordset($3::text::jsonb) AS m (id bigint))
+          SELECT s.id, m.version, m.updated_at, m.expected_at, m.next_run_at, m.decided_until
+          FROM
+            fence,
+            qj_schedules AS s,
+            jsonb_to_recordset($3::text::jsonb) AS m (
+              id bigint, version bigint, updated_at timestamptz, expected_at timestamptz, next_run_at timestamptz,
+              decided_until timestamptz
+            )
+          WHERE s.id = m.id
           ORDER BY s.id
           FOR NO KEY UPDATE OF s SKIP LOCKED
         ),
         moved AS (
           UPDATE qj_schedules AS s
           SET next_run_at = m.next_run_at, last_tick_at = m.decided_until
-          FROM
-            free,
-            jsonb_to_recordset($3::text::jsonb) AS m (
-              id bigint, version bigint, updated_at timestamptz, expected_at timestamptz, next_run_at timestamptz,
-              decided_until timestamptz
-            )
+          FROM free AS m
           WHERE
-            s.id = free.id
-            AND s.id = m.id
+            s.id = m.id
             AND s.version = m.version
             AND s.updated_at = m.updated_at
             AND s.next_run_at = m.expected_at
