@@ -4,11 +4,12 @@ import contextlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
@@ -183,12 +184,45 @@ def _args_type(where: str, annotation: Any) -> TypeAdapter[Any]:
         schema = adapter.json_schema()
     except (PydanticUserError, NameError, TypeError) as error:
         raise JobTypeInvalid(f"{where}: its args cannot be described: {error}") from error
-    target = schema.get("$defs", {}).get(schema.get("$ref", "").rpartition("/")[2], schema)
-    if target.get("type", "object") != "object":
+    kind = _target(schema).get("type", "object")
+    if kind != "object":
         raise JobTypeInvalid(
-            f"{where}: its args are of type {target['type']}; use a dataclass, TypedDict, model or dict"
+            f"{where}: its args are of type {kind}; use a dataclass, TypedDict, model or dict"
         )
     return adapter
+
+
+def _target(schema: dict[str, Any]) -> dict[str, Any]:
+    """Follow the reference that a schema may be."""
+    found: dict[str, Any] = schema.get("$defs", {}).get(
+        schema.get("$ref", "").rpartition("/")[2], schema
+    )
+    return found
+
+
+def check_names(where: str, args: TypeAdapter[Any], what: str, names: Collection[str]) -> None:
+    """Refuse names that no arg has, of any that its type may be given or be written as: they would mean nothing."""
+    known: set[str] = set()
+    modes: tuple[Literal["validation", "serialization"], ...] = ("validation", "serialization")
+    for mode in modes if names else ():
+        with suppress(PydanticUserError):
+            schema = _target(args.json_schema(mode=mode))
+            if "properties" not in schema or schema.get("additionalProperties"):
+                return
+            known |= schema["properties"].keys()
+    if unknown := [name for name in names if name.partition(".")[0] not in known]:
+        raise JobTypeInvalid(
+            f"{where}: {what} names {unknown[0]!r:.60}, which is none of its args: {', '.join(sorted(known))}"
+        )
+
+
+def check_needs_none(where: str, args: TypeAdapter[Any]) -> None:
+    """Refuse a default schedule, which gives no args, for a job that cannot do without."""
+    if needed := _target(args.json_schema()).get("required"):
+        raise JobTypeInvalid(
+            f"{where}: its schedule gives no args, and it needs {', '.join(needed)}: give them defaults, or make the "
+            "schedule in a file or in the admin"
+        )
 
 
 def problems(error: ValidationError) -> str:

@@ -20,6 +20,8 @@ from quarterjack_worker.handlers.job_types import (
     DefaultSchedule,
     JobType,
     JobTypeInvalid,
+    check_names,
+    check_needs_none,
     problems,
     taken_by,
 )
@@ -158,6 +160,11 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
         raise JobTypeInvalid(f"{where}: {error}") from error
     _check(where, **options)
     takes, args = taken_by(where, handler)
+    if options["unique"]:
+        check_names(where, args, "unique", options["unique"].keys)
+    check_names(where, args, "redacted", options["redacted"])
+    if options["schedule"]:
+        check_needs_none(where, args)
     return JobType(
         name=name,
         handler=handler,
