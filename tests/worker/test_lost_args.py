@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import pytest
 from pydantic import BaseModel, Field
@@ -57,6 +57,19 @@ class Loose:
     parts: tuple[Part, ...] = ()
 
 
+Held = TypeVar("Held")
+
+
+class Box(BaseModel, Generic[Held]):
+    holds: Held
+
+
+@dataclass
+class Boxed:
+    box: Box[int]
+    names: list[str]
+
+
 @dataclass(eq=False)
 class Unequal:
     parts: list[int]
@@ -103,6 +116,7 @@ def test_a_field_that_would_be_lost_is_named(take: Any, args: object, place: str
         Device(),
         Loose(("ana", "bob"), "red", "a/b", "3"),  # type: ignore[arg-type] # what a type checker would tell
         Unequal([1, 2]),
+        Boxed(Box(holds=1), ("a",)),  # type: ignore[arg-type] # a box of anything
     ],
 )
 def test_what_only_has_another_type_is_taken(take: Any, args: object) -> None:

@@ -11,6 +11,8 @@ def lost(given: object, taken: object, path: str = "args") -> str | None:
 
     Another type of the same value is no loss: a list for a tuple, or an enum for its text.
     """
+    if given == taken:
+        return None
     parts = list(_parts(given, taken))
     if parts:
         found = (lost(one, other, _join(path, name)) for name, one, other in parts)
@@ -20,7 +22,7 @@ def lost(given: object, taken: object, path: str = "args") -> str | None:
         kinds = f"{type(given).__name__} would come as {type(taken).__name__}"
         return f"{path}: a {kinds}" if named and type(given) is not type(taken) else None
     comparable = type(given).__eq__ is not object.__eq__ and type(given) is type(taken)
-    changed = given != taken and (comparable or taken is None)
+    changed = comparable or taken is None
     return f"{path}: it would come with another value" if changed else None
 
 
