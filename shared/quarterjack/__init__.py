@@ -1,7 +1,7 @@
 """The database contract that scheduler, workers and admin share, and the API that enqueues jobs."""
 
 from quarterjack.client import enqueue, enqueue_many
-from quarterjack.database import Address, Database, connect, from_environment, open_pool
+from quarterjack.database import Address, Database, Pool, connect, from_environment, open_pool
 from quarterjack.errors import (
     JobInvalid,
     QuarterjackError,
@@ -26,6 +26,7 @@ __all__ = [
     "JobState",
     "JobType",
     "NewJob",
+    "Pool",
     "QuarterjackError",
     "Schedule",
     "SchemaOutdated",

@@ -10,8 +10,7 @@ import pytest
 
 import quarterjack
 import tests.jobs
-from quarterjack import Address
-from quarterjack.database import Pool
+from quarterjack import Address, Pool
 from quarterjack.model import Enqueued
 from quarterjack.testing import advance, enqueued, refute_enqueued
 from quarterjack_worker.testing import drain, perform, perform_job

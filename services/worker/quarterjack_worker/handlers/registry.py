@@ -219,8 +219,8 @@ def _check_kept(type: JobType, args: object, plain: object, taken: object) -> No
         )
     if loss := lost(args, taken):
         raise JobInvalid(
-            f"args of {type.name}: {loss}; a field needs one alias for both ways, no `exclude`, validators and serializers "
-            "that keep its value, and a type that names what it holds, such as a union of subclasses"
+            f"args of {type.name}: {loss}; a field needs one alias for both ways, no `exclude`, validators and "
+            "serializers that keep its value, and a type that names what it holds, such as a union of subclasses"
         )
 
 
