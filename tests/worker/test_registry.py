@@ -266,6 +266,16 @@ def test_what_an_annotation_says_of_a_union_is_heeded() -> None:
         new_job(pet, {"kind": "cow"})
 
 
+def test_the_class_of_the_args_is_none_of_them() -> None:
+    def send(args: Report) -> None:
+        """Send it."""
+
+    job("send")(send)
+
+    with pytest.raises(JobInvalid, match=r"args are the class Report: give Report\(…\)"):
+        new_job(send, Report)
+
+
 def test_bytes_that_are_no_text_are_told() -> None:
     @dataclass
     class Raw:

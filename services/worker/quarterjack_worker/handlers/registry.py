@@ -1,5 +1,6 @@
 """The job types of this process: what `job` has decorated in the modules that were imported."""
 
+import builtins
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -193,7 +194,8 @@ def _check(where: str, *, timeout: object, schedule: object, redacted: object, *
 def _plain(type: JobType, args: object) -> Mapping[str, Any]:
     """Give args as they are stored, after a look whether the handler will take them."""
     try:
-        plain = _object(args if isinstance(args, Mapping) else _written(type, args))
+        as_it_is = isinstance(args, Mapping | builtins.type)
+        plain = _object(args if as_it_is else _written(type, args))
         taken = type.read(plain)
         if plain is not args and taken != args:
             _check_kept(type, args, plain, taken)
@@ -238,6 +240,8 @@ def _is_json(args: Mapping[str, Any]) -> bool:
 
 
 def _object(args: object) -> Mapping[str, Any]:
+    if isinstance(args, type):
+        raise JobInvalid(f"args are the class {args.__name__}: give {args.__name__}(…)")
     if not isinstance(args, Mapping):
         raise JobInvalid(f"args are a {type(args).__name__}: give an object with text keys")
     return args
