@@ -10,7 +10,9 @@ from uuid import uuid4
 import pytest
 
 from quarterjack.queries import (
+    bulk,
     flow_lists,
+    job_lists,
     journals,
     oban_web,
     outlook,
@@ -95,6 +97,25 @@ async def test_what_it_is_given_is_read_once(
     text = await explain(database, query, arguments)
 
     assert len(re.findall("Function Scan on jsonb_to_recordset", text)) == given, text
+
+
+@pytest.mark.parametrize(
+    ("query", "arguments"),
+    [
+        (job_lists.by_id, ["suspended", None, None, 500, None, 50]),
+        (job_lists.by_id, ["discarded", None, None, 500, None, 50]),
+        (job_lists.by_id_back, ["available", None, None, None, None, 50]),
+        (job_lists.by_id_back, ["cancelled", None, None, 500, None, 50]),
+        (bulk.pick, [["available"], None, None, 0, 10_000, 50]),
+        (bulk.pick, [["discarded"], None, None, 0, 10_000, 50]),
+    ],
+)
+async def test_jobs_of_a_state_are_not_looked_for_in_all_history(
+    database: TestDatabase, query: Callable[..., Any], arguments: list[Any]
+) -> None:
+    text = await explain(database, query, arguments)
+
+    assert not re.search("oban_jobs_pkey|Seq Scan", text), text
 
 
 async def test_a_strike_compares_no_row_with_every_other(database: TestDatabase) -> None:

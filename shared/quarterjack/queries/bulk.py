@@ -28,7 +28,7 @@ async def count(db: Database, chosen: Chosen) -> int:
           SELECT
           FROM oban_jobs
           WHERE
-            state = ANY ($1::text[]::oban_job_state[])
+            state = ANY ($1::oban_job_state[])
             AND ($2::text IS NULL OR worker = $2)
             AND ($3::text IS NULL OR queue = $3)
             AND id > $4 AND id <= $5
@@ -49,18 +49,20 @@ async def pick(db: Database, chosen: Chosen) -> list[int]:
     """Give the ids of the oldest, and keep them until the transaction ends.
 
     Jobs that another session holds are left, so that nobody waits for a worker or for another who acts.
-    Those of a queue are found by its index: in the order of ids the planner would read all history for them.
+    Those of a queue, or of a state that is not most of history, are found by its index: in the order of ids the planner
+    would read all history for them.
     """
     records = await db.fetch(
         """
         SELECT id
         FROM oban_jobs
         WHERE
-          state = ANY ($1::text[]::oban_job_state[])
+          state = ANY ($1::oban_job_state[])
           AND ($2::text IS NULL OR worker = $2)
           AND ($3::text IS NULL OR queue = $3)
           AND id > $4 AND id <= $5
-        ORDER BY CASE WHEN $3::text IS NULL THEN id ELSE id + 0 END
+        ORDER BY
+          CASE WHEN $3 IS NULL AND ($2 IS NOT NULL OR 'completed' = ANY ($1)) THEN id ELSE id + 0 END
         LIMIT $6
         FOR UPDATE SKIP LOCKED
         """,

@@ -19,18 +19,21 @@ async def by_id(
     bound: int | None,
     limit: int,
 ) -> list[int]:
-    """Find jobs from the highest id down, above the bound; edge and bound are left out."""
+    """Find jobs from the highest id down, above the bound; edge and bound are left out.
+
+    Those of a state without an index by id are sorted: in the order of ids the planner would read all history for them.
+    """
     records = await db.fetch(
         """
         SELECT id
         FROM oban_jobs
         WHERE
-          ($1::text IS NULL OR state = $1::oban_job_state)
+          ($1::oban_job_state IS NULL OR state = $1)
           AND ($2::text IS NULL OR worker = $2)
           AND ($3::text IS NULL OR queue = $3)
           AND ($4::bigint IS NULL OR id < $4)
           AND ($5::bigint IS NULL OR id > $5)
-        ORDER BY id DESC
+        ORDER BY CASE WHEN $1 IN ('available', 'suspended') THEN id + 0 ELSE id END DESC
         LIMIT $6
         """,
         state,
@@ -53,18 +56,18 @@ async def by_id_back(
     bound: int | None,
     limit: int,
 ) -> list[int]:
-    """Find jobs from the lowest id up, below the bound; edge and bound are left out."""
+    """Find jobs from the lowest id up, below the bound, as `by_id` does; edge and bound are left out."""
     records = await db.fetch(
         """
         SELECT id
         FROM oban_jobs
         WHERE
-          ($1::text IS NULL OR state = $1::oban_job_state)
+          ($1::oban_job_state IS NULL OR state = $1)
           AND ($2::text IS NULL OR worker = $2)
           AND ($3::text IS NULL OR queue = $3)
           AND ($4::bigint IS NULL OR id > $4)
           AND ($5::bigint IS NULL OR id < $5)
-        ORDER BY id
+        ORDER BY CASE WHEN $1 IN ('available', 'suspended') THEN id + 0 ELSE id END
         LIMIT $6
         """,
         state,
