@@ -269,6 +269,7 @@ def read_json(text: str) -> Any:
 
 async def _prepare(connection: Any) -> None:
     await databases.end_with_client(connection)
+    await databases.compile_nothing(connection)
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=read_json, format="text"
     )

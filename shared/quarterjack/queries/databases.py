@@ -51,8 +51,14 @@ async def end_with_client(db: "Database") -> None:
         await db.execute("SET client_connection_check_interval = '2s'")
 
 
+async def compile_nothing(db: "Database") -> None:
+    """Have statements interpreted: to compile one of ours takes longer than it runs, a second for each time."""
+    await db.execute("SET jit = off")
+
+
 async def clear(db: "Connection", reset: str) -> None:
-    """Clear a session by `reset`, asyncpg's statements for that, but for what `end_with_client` has set."""
+    """Clear a session by `reset`, asyncpg's statements for that, but for what the functions above have set."""
+    reset += "SET jit = off;"
     try:
         await db.execute(reset + "SET client_connection_check_interval = '2s'")
     except asyncpg.InvalidParameterValueError:
