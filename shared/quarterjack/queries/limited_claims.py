@@ -144,7 +144,6 @@ async def claim_limited(
             WHERE id = f.id AND state::text = 'available' AND queue = $1 AND attempt < max_attempts
             OFFSET 0
           ) AS j
-          WHERE q.partition_by IS NOT NULL
         ),
         ranked AS (
           SELECT *, row_number() OVER (PARTITION BY part ORDER BY priority, scheduled_at, id) AS nth FROM seen
