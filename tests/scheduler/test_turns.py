@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from quarterjack_scheduler.turns import Turn, soon
+from quarterjack_scheduler.turns import UNTOLD, Turn, soon
 
 MOMENT, HOUR = timedelta(0), timedelta(hours=1)
 
@@ -50,6 +50,31 @@ async def test_nothing_told_and_what_is_far_leave_it_resting() -> None:
     turn.tell(HOUR)
 
     assert await waits(turn, None)
+
+
+async def test_the_first_of_what_was_told_ends_the_pause() -> None:
+    turn = Turn()
+    turn.tell(MOMENT)
+    turn.tell(HOUR)
+
+    assert not await waits(turn, None)
+
+
+async def test_a_look_puts_off_that_it_goes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("quarterjack_scheduler.turns.boot", lambda: now[0])
+    turn = Turn()
+    waiting = asyncio.create_task(turn.wait(None))
+    await asyncio.sleep(0)
+
+    now[0] = UNTOLD - 0.001
+    turn.tell(None)
+    now[0] = UNTOLD + 0.001
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert not waiting.done()
+    waiting.cancel()
 
 
 async def test_without_a_look_it_goes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
