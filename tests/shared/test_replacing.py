@@ -1,12 +1,16 @@
 """A unique insert replaces what waits, never what runs, whoever else inserts at the same time."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 
 import quarterjack
 from quarterjack import Enqueued, JobInvalid, NewJob, Unique
+from quarterjack.queries import replacing
+from quarterjack.queries.replacing import Replacement
 from tests.conftest import TestDatabase
 
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
@@ -40,6 +44,54 @@ async def test_what_runs_is_left_as_it_is(database: TestDatabase) -> None:
 
     assert (second.conflict, second.replaced) == (True, False)
     assert (await database.row("SELECT args FROM oban_jobs"))["args"]["n"] == 1
+
+
+async def test_what_is_not_named_stays_as_it_is(database: TestDatabase) -> None:
+    """The state and its instant belong together, and a job keeps an attempt to wait for."""
+    few = Unique(period=None, keys=("id",), replace=("max_attempts",))
+    await quarterjack.enqueue(database.pool, "w", {"id": 1, "n": 1}, unique=few, scheduled_at=LATER)
+    await database.pool.execute("UPDATE oban_jobs SET state = 'retryable', attempt = 5")
+
+    await quarterjack.enqueue(database.pool, "w", {"id": 1, "n": 2}, unique=few, max_attempts=2)
+
+    row = await database.row(
+        "SELECT state::text, scheduled_at, args ->> 'n' AS n, max_attempts FROM oban_jobs"
+    )
+    assert tuple(row) == ("retryable", LATER.replace(tzinfo=None), "1", 6)
+
+
+async def test_a_job_that_has_given_its_key_up_is_not_replaced(database: TestDatabase) -> None:
+    """As when its period ended since it was found to hold it."""
+    made = await quarterjack.enqueue(database.pool, "w", {"id": 1}, unique=ONE)
+    wanted = Replacement(
+        id=made.id or 0,
+        key="another",
+        fields=["args"],
+        args='{"id": 2}',
+        scheduled_at=None,
+        priority=0,
+        max_attempts=1,
+        tags=[],
+    )
+
+    assert await replacing.replace(database.pool, [wanted]) == set()
+    assert (await database.row("SELECT args FROM oban_jobs"))["args"] == {"id": 1}
+
+
+async def test_only_a_job_that_is_due_by_it_rings(database: TestDatabase) -> None:
+    args = Unique(period=None, replace=("args",), keys=())
+    await quarterjack.enqueue(database.pool, "w", queue="here", unique=args)
+    await quarterjack.enqueue(database.pool, "w", {"id": 1}, unique=ONE, scheduled_at=LATER)
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    ear = await asyncpg.connect(database.url)
+    await ear.add_listener("public.oban_insert", lambda *said: heard.put_nowait(str(said[3])))
+
+    again = await quarterjack.enqueue(database.pool, "w", queue="here", unique=args)
+    await quarterjack.enqueue(database.pool, "w", {"id": 1}, unique=ONE)
+
+    async with asyncio.timeout(10):
+        assert (again.replaced, json.loads(await heard.get())) == (True, {"queue": "default"})
+    await ear.close()
 
 
 async def test_of_a_batch_the_last_replaces(database: TestDatabase) -> None:
