@@ -19,6 +19,7 @@ from quarterjack.queries import (
     plans,
     producers,
     prune,
+    runs,
     ticks,
     upkeep,
 )
@@ -116,6 +117,14 @@ async def test_jobs_of_a_state_are_not_looked_for_in_all_history(
     text = await explain(database, query, arguments)
 
     assert not re.search("oban_jobs_pkey|Seq Scan", text), text
+
+
+async def test_a_window_of_jobs_is_read_once_for_the_counts_of_all_states(
+    database: TestDatabase,
+) -> None:
+    text = await explain(database, runs.counts_above, ["w", None, 100])
+
+    assert len(re.findall(" on oban_jobs", text)) == 1, text
 
 
 async def test_a_strike_compares_no_row_with_every_other(database: TestDatabase) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from quarterjack.database import Database
-from quarterjack.model import Job
+from quarterjack.model import Job, JobState
 from quarterjack.queries import jobs
 from quarterjack.queries.jobs import within_calendar
 
@@ -122,10 +122,8 @@ async def of_schedule_back(
     return [record["id"] for record in records]
 
 
-async def counts(
-    db: Database, *, worker: str | None, queue: str | None, bound: int | None
-) -> dict[str, int]:
-    """Count each state above the bound, up to COUNTED; one more than that means at least so many."""
+async def counts(db: Database, *, queue: str | None) -> dict[str, int]:
+    """Count each state, up to COUNTED; one more than that means at least so many."""
     records = await db.fetch(
         """
         SELECT s.state::text, c.found
@@ -137,18 +135,32 @@ async def counts(
             FROM oban_jobs
             WHERE
               state = s.state
-              AND ($1::text IS NULL OR worker = $1)
-              AND ($2::text IS NULL OR queue = $2)
-              AND ($3::bigint IS NULL OR id > $3)
+              AND ($1::text IS NULL OR queue = $1)
             LIMIT 10001
           ) AS capped
         ) AS c
+        """,
+        queue,
+    )
+    return {record["state"]: record["found"] for record in records}
+
+
+async def counts_above(
+    db: Database, *, worker: str | None, queue: str | None, bound: int
+) -> dict[str, int]:
+    """Count each state above the bound, in one look at all jobs there."""
+    records = await db.fetch(
+        """
+        SELECT state::text, count(*) AS found
+        FROM oban_jobs
+        WHERE id > $3 AND ($1::text IS NULL OR worker = $1) AND ($2::text IS NULL OR queue = $2)
+        GROUP BY state
         """,
         worker,
         queue,
         bound,
     )
-    return {record["state"]: record["found"] for record in records}
+    return dict.fromkeys(map(str, JobState), 0) | {each["state"]: each["found"] for each in records}
 
 
 async def not_enqueued(

@@ -111,8 +111,7 @@ async def show(request: web.Request) -> web.Response:
     async with reading(request) as db:
         shell = await look_around(db)
         newest = await job_lists.newest(db) if wanted.windowed else 0
-        bound = max(0, newest - WINDOW) if wanted.windowed else None
-        counts = await runs.counts(db, worker=wanted.worker, queue=wanted.queue, bound=bound)
+        counts = await _count(db, wanted, newest)
         if before is not None:
             found, last = await _find(db, wanted, before, newest, back=True)
             listed = Page.backwards(found, PAGE)
@@ -142,6 +141,13 @@ async def show(request: web.Request) -> web.Response:
         on=on and wanted.address(after=on),
         further=further and wanted.address(after=further),
     )
+
+
+async def _count(db: Connection, wanted: Filter, newest: int) -> Mapping[str, int]:
+    if not wanted.windowed:
+        return await runs.counts(db, queue=wanted.queue)
+    bound = max(0, newest - WINDOW)
+    return await runs.counts_above(db, worker=wanted.worker, queue=wanted.queue, bound=bound)
 
 
 async def _find(
