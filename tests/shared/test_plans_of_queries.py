@@ -87,6 +87,14 @@ async def test_it_reads_no_table_from_end_to_end(
     ), text
 
 
+async def test_a_look_reads_no_table_of_which_nothing_is_known(database: TestDatabase) -> None:
+    text = await explain(
+        database, outlook.look, [timedelta(seconds=5)], FILL.partition("ANALYZE")[0]
+    )
+
+    assert not re.search(r"Seq Scan on (oban_jobs|qj_schedules)", text), text
+
+
 @pytest.mark.parametrize(
     ("query", "arguments", "given"),
     [(plans.plan, [uuid4(), 1, "n", "[]"], 1), (ticks.strike, [uuid4(), 1, "[]", "[]"], 2)],
@@ -139,8 +147,10 @@ async def test_a_strike_looks_at_no_run_where_all_may_overlap(database: TestData
     assert re.search(r"One-Time Filter: .*g\.overlap = ANY", text), text
 
 
-async def explain(database: TestDatabase, query: Callable[..., Any], arguments: list[Any]) -> str:
-    await database.pool.execute(FILL)
+async def explain(
+    database: TestDatabase, query: Callable[..., Any], arguments: list[Any], fill: str = FILL
+) -> str:
+    await database.pool.execute(fill)
     found = re.search(
         r'"""\n(\s+(?:WITH|SELECT|DELETE|UPDATE).*?)"""', inspect.getsource(query), re.DOTALL
     )

@@ -38,9 +38,13 @@ async def look(db: Database, *, patience: timedelta) -> Outlook:
             ORDER BY id
             LIMIT 1
           ) IS NOT NULL AS edited,
-          EXISTS (
-            SELECT FROM qj_schedules WHERE resume_at <= clock_timestamp() AND paused_at IS NOT NULL
-          ) AS resumable,
+          (
+            SELECT id
+            FROM qj_schedules
+            WHERE resume_at <= clock_timestamp() AND paused_at IS NOT NULL
+            ORDER BY resume_at
+            LIMIT 1
+          ) IS NOT NULL AS resumable,
           EXISTS (
             SELECT
             FROM qj_producers
