@@ -260,3 +260,13 @@ async def test_one_backfill_of_a_schedule_goes_on_at_a_time(database: TestDataba
     assert await backfills.start(database.pool, request_id="s", **again) is None
     assert await backfills.start(database.pool, request_id="other", **again) is not None
     assert await backfills.stop(database.pool, row.id, schedule_id=row.schedule_id, by="c") is None
+
+
+async def test_one_that_was_stopped_does_not_fail(database: TestDatabase) -> None:
+    term = await lead(database.pool)
+    schedule_id = await fill(database)
+    id = (await read(database)).id
+    await backfills.stop(database.pool, id, schedule_id=schedule_id, by="ben")
+
+    assert not await backfills.fail(database.pool, holder=HOLDER, term=term, id=id, why="late")
+    assert (await database.row(STATE))["state"] == "stopped"
