@@ -103,6 +103,42 @@ async def test_no_term_begins_while_a_request_runs(database: TestDatabase) -> No
     assert await database.pool.fetchval(JOBS) == 1
 
 
+async def test_no_term_begins_while_a_request_runs_whose_lease_was_renewed(
+    database: TestDatabase,
+) -> None:
+    """The renewal makes another version of the row, which the request has not locked itself."""
+    term = await lead(database.pool)
+    await ready(database)
+    verdict = await judge(database.pool, "s")
+    async with database.pool.acquire() as leader, leader.transaction():
+        await strike(leader, verdict, term=term)
+        await database.pool.execute("UPDATE qj_lease SET renewed_at = now(), expires_at = now()")
+
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await lease.acquire(
+                database.pool, uuid=uuid4(), node="n", seen_term=term, ttl=timedelta(hours=1)
+            )
+
+
+async def test_no_request_begins_while_somebody_takes_the_lease(database: TestDatabase) -> None:
+    term = await lead(database.pool)
+    await ready(database)
+    verdict = await judge(database.pool, "s")
+    await database.pool.execute("UPDATE qj_lease SET expires_at = '-infinity'")
+    async with database.pool.acquire() as other, other.transaction():
+        taken = await lease.acquire(
+            other, uuid=uuid4(), node="n", seen_term=term, ttl=timedelta(hours=1)
+        )
+        assert taken == term + 1
+
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await strike(database.pool, verdict, term=term)
+
+    held, _ = await strike(database.pool, verdict, term=term)
+    assert not held
+    assert await database.pool.fetchval(JOBS) == 0
+
+
 async def test_the_lease_is_renewed_while_a_request_runs(database: TestDatabase) -> None:
     term = await lead(database.pool)
     await ready(database)
