@@ -10,7 +10,7 @@ from typing import Any
 from quarterjack.client import check_db
 from quarterjack.database import Database
 from quarterjack.model import Job
-from quarterjack.queries import testing
+from quarterjack.queries import clock, testing
 
 NEAR = timedelta(seconds=5)
 SHOWN, LONGEST = 20, 1_000
@@ -105,7 +105,7 @@ def _check(worker: object, args: object, due: object, near: object) -> None:
 
 async def _instant(db: Database, due: datetime | timedelta | None) -> datetime | None:
     if isinstance(due, timedelta):
-        return await testing.now(db) + due
+        return await clock.now(db) + due
     if due is not None and due.utcoffset() is None:
         raise ValueError(f"due is {due}, without a time zone: give an aware datetime")
     return due

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import pytest
 
-from quarterjack.queries import plans, ticks
+from quarterjack.queries import clock, plans
 from quarterjack_scheduler import election
 from tests.conftest import TestDatabase
 from tests.scheduler.replica import HOLDER, add_schedule, due, lead, replica
@@ -30,7 +30,7 @@ async def test_a_wrong_clock_of_a_node_changes_nothing(
     await add_schedule(database.pool, "s")
     async with replica(database.address) as leader:
         await until(lambda: _leads(leader.election))
-        assert abs(leader.election.database_now() - await ticks.now(database.pool)) < HOUR / 2
+        assert abs(leader.election.database_now() - await clock.now(database.pool)) < HOUR / 2
         await until(lambda: database.pool.fetchval(FIRED))
 
     lateness = await database.row(LATENESS)
@@ -39,7 +39,7 @@ async def test_a_wrong_clock_of_a_node_changes_nothing(
 
 async def test_a_repeated_plan_leaves_the_watermark(database: TestDatabase) -> None:
     term, id = await lead(database.pool), await add_schedule(database.pool, "s")
-    first = await ticks.now(database.pool)
+    first = await clock.now(database.pool)
     [row] = await plans.unplanned(database.pool, limit=1)
     plan = {
         **{"id": id, "version": 1, "updated_at": row.updated_at.isoformat()},
@@ -56,7 +56,7 @@ async def test_a_repeated_plan_leaves_the_watermark(database: TestDatabase) -> N
 
 
 async def test_a_plan_begins_after_the_last_tick(database: TestDatabase) -> None:
-    last = await ticks.now(database.pool) + HOUR
+    last = await clock.now(database.pool) + HOUR
     await add_schedule(database.pool, "s", next_run_at=(last + HOUR).isoformat())
     await database.pool.execute(
         "UPDATE qj_schedules SET planned_from = now(), last_tick_at = $1", last

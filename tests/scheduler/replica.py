@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from quarterjack.database import Address, Database, Pool, open_pool
-from quarterjack.queries import lease, ticks
+from quarterjack.queries import clock, lease, ticks
 from quarterjack.queries.ticks import Due, Struck
 from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler.decide import Verdict, decide, to_move, to_rows
@@ -76,7 +76,7 @@ async def add_schedule(db: Database, name: str, **columns: Any) -> int:
 
 async def ready(database: TestDatabase, name: str = "s", **columns: Any) -> int:
     """A schedule that was due three seconds ago, once a minute."""
-    at = (await ticks.now(database.pool) - AGO).isoformat()
+    at = (await clock.now(database.pool) - AGO).isoformat()
     return await add_schedule(
         database.pool, name, next_run_at=at, **{"cron": "0 0 1 1 *", **columns}
     )
@@ -99,7 +99,7 @@ async def due(db: Database, name: str) -> Due:
 
 async def judge(db: Database, name: str, now: datetime | None = None) -> Verdict:
     """Decide one schedule up to the database's clock, or to another instant."""
-    return decide(await due(db, name), now or await ticks.now(db))
+    return decide(await due(db, name), now or await clock.now(db))
 
 
 async def strike(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from quarterjack import Unique
-from quarterjack.queries import ticks
+from quarterjack.queries import clock, ticks
 from quarterjack_scheduler.decide import decide
 from tests.conftest import TestDatabase
 from tests.scheduler.replica import add_schedule, judge, lead, strike
@@ -21,7 +21,7 @@ VALUES ('w', $1::text::oban_job_state, $2, '{n,p,x}') RETURNING id
 
 
 async def ready(database: TestDatabase, **columns: Any) -> None:
-    at = (await ticks.now(database.pool) - AGO).isoformat()
+    at = (await clock.now(database.pool) - AGO).isoformat()
     await add_schedule(database.pool, "s", next_run_at=at, **{"cron": "0 0 1 1 *", **columns})
 
 

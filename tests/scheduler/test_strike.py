@@ -10,7 +10,7 @@ import pytest
 
 import quarterjack
 from quarterjack import Unique
-from quarterjack.queries import lease, ticks
+from quarterjack.queries import clock, lease
 from tests.conftest import TestDatabase
 from tests.scheduler.replica import HOLDER, add_schedule, due, judge, lead, ready, strike
 from tests.waiting import until
@@ -58,7 +58,7 @@ async def test_of_concurrent_requests_one_moves(database: TestDatabase) -> None:
 
 async def test_nothing_is_decided_before_its_instant(database: TestDatabase) -> None:
     term = await lead(database.pool)
-    at = await ticks.now(database.pool) + timedelta(minutes=5)
+    at = await clock.now(database.pool) + timedelta(minutes=5)
     await add_schedule(database.pool, "s", next_run_at=at.isoformat())
 
     verdict = await judge(database.pool, "s", at)

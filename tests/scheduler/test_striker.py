@@ -4,7 +4,7 @@ from itertools import count
 
 import pytest
 
-from quarterjack.queries import ticks
+from quarterjack.queries import clock, ticks
 from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler import striker
 from quarterjack_scheduler.election import Election, Peer
@@ -25,7 +25,7 @@ async def test_what_takes_long_is_sent_in_parts_so_that_its_leader_stays(
         term = await lead(db, election.peer.uuid)
         rows, now = (
             await ticks.due(db, horizon=AGO, grace=AGO, limit=10, most_overdue=10),
-            await ticks.now(db),
+            await clock.now(db),
         )
         sending = Striker(election, Telemetry("scheduler", "n"), lambda: progress.append(None))
 
@@ -46,7 +46,7 @@ async def test_nothing_more_is_sent_once_another_leads(
     async with database.pool.acquire() as db:
         term = await lead(db, election.peer.uuid)
         rows = await ticks.due(db, horizon=AGO, grace=AGO, limit=10, most_overdue=10)
-        now = await ticks.now(db)
+        now = await clock.now(db)
         await lead(db)
         sending = Striker(election, Telemetry("scheduler", "n"), lambda: sent.append(None))
 

@@ -12,7 +12,7 @@ import pytest
 import quarterjack
 from quarterjack import Unique, migrate
 from quarterjack.database import open_pool
-from quarterjack.queries import ticks
+from quarterjack.queries import clock
 from quarterjack_scheduler import tick_loop
 from tests.conftest import TestDatabase
 from tests.scheduler.replica import add_schedule, replica
@@ -125,7 +125,7 @@ async def test_what_others_hold_waits_alone(database: TestDatabase) -> None:
             await one.execute("SELECT FROM qj_schedules WHERE name = 'row' FOR UPDATE")
             await one.execute("DELETE FROM oban_jobs")
             await quarterjack.enqueue(one, "w", queue="unworked", unique=unique)
-            held = await ticks.now(one)
+            held = await clock.now(one)
 
             await until(
                 lambda: database.pool.fetchval(
@@ -239,7 +239,7 @@ async def test_a_pause_runs_out_and_its_span_is_told(database: TestDatabase) -> 
 async def test_a_new_leader_begins_at_the_watermark(
     database: TestDatabase, catchup: str, outcomes: set[str]
 ) -> None:
-    missed = await ticks.now(database.pool) - timedelta(minutes=10)
+    missed = await clock.now(database.pool) - timedelta(minutes=10)
     await add_schedule(
         database.pool, "s", cron="* * * * *", catchup=catchup, next_run_at=missed.isoformat()
     )
@@ -255,7 +255,7 @@ async def test_what_was_missed_holds_up_nobody(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tick_loop, "LONG", 0.0)
-    missed = await ticks.now(database.pool) - timedelta(minutes=10)
+    missed = await clock.now(database.pool) - timedelta(minutes=10)
     await add_schedule(database.pool, "late", cron="* * * * *", next_run_at=missed.isoformat())
     await add_schedule(database.pool, "fresh", overlap="allow")
     async with replica(database.address):
@@ -270,7 +270,7 @@ async def test_what_was_missed_is_made_up_in_parts(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tick_loop, "OVERDUE", 2)
-    missed = await ticks.now(database.pool) - timedelta(minutes=10)
+    missed = await clock.now(database.pool) - timedelta(minutes=10)
     for number in range(5):
         at = (missed + timedelta(seconds=number)).isoformat()
         await add_schedule(database.pool, f"s{number}", cron="* * * * *", next_run_at=at)

@@ -16,6 +16,7 @@ import pytest
 
 from quarterjack.queries import (
     calendars,
+    clock,
     jobs,
     lease,
     losses,
@@ -58,7 +59,7 @@ def connect_loops(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, partial(_send, name))
     for module, name, answer in NOTHING:
         monkeypatch.setattr(module, name, partial(_answer, answer))
-    monkeypatch.setattr(ticks, "now", partial(_send, "now"))
+    monkeypatch.setattr(clock, "now", partial(_send, "now"))
     monkeypatch.setattr(elections, "connect", _connect)
     for module in (elections, striker, tick_loop):
         monkeypatch.setattr(module, "boot", boot)

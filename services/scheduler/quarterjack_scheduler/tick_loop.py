@@ -19,7 +19,7 @@ from quarterjack.asking import taken
 from quarterjack.clock import boot, within
 from quarterjack.database import LOST, Connection, Pool
 from quarterjack.health import stalled
-from quarterjack.queries import calendars, outlook, plans, ticks
+from quarterjack.queries import calendars, clock, outlook, plans, ticks
 from quarterjack.queries.outlook import Outlook
 from quarterjack.queries.ticks import Due
 from quarterjack.telemetry import Telemetry
@@ -90,7 +90,7 @@ class TickLoop:
         await in_time(db, self._striker.audit.look(db))
         if term is not None:
             return await self._pass(term, db)
-        await in_time(db, ticks.now(db))
+        await in_time(db, clock.now(db))
         return PASS_EVERY
 
     async def _pass(self, term: int, db: Connection) -> float:

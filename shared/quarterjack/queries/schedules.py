@@ -97,12 +97,6 @@ async def hold(db: Database, name: str) -> Schedule | None:
     return to_schedule(record) if record else None
 
 
-async def now(db: Database) -> datetime:
-    """Give the database's clock, which decides."""
-    at: datetime = await db.fetchval("SELECT clock_timestamp()")
-    return at
-
-
 async def give_reason(db: Database, reason: str) -> None:
     """Say why the edits of this transaction are made; the version records it."""
     await db.execute("SELECT set_config('quarterjack.reason', $1, true)", reason)

@@ -1,6 +1,6 @@
 """What the testing kit asks: which jobs wait, this one job now, and all times moved."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from quarterjack.database import Database, read_json
@@ -77,12 +77,6 @@ async def move_back(db: Database, by: timedelta) -> None:
         """,
         by,
     )
-
-
-async def now(db: Database) -> datetime:
-    """Read the database's clock."""
-    at: datetime = await db.fetchval("SELECT clock_timestamp()")
-    return at
 
 
 async def decodes_json(db: Database) -> bool:

@@ -68,12 +68,6 @@ class Struck:
     stopped: list[int]
 
 
-async def now(db: Database) -> datetime:
-    """Read the database's clock."""
-    value: datetime = await db.fetchval("SELECT clock_timestamp()")
-    return value
-
-
 async def due(
     db: Database, *, horizon: timedelta, grace: timedelta, limit: int, most_overdue: int
 ) -> list[Due]:
@@ -87,8 +81,7 @@ async def due(
           SELECT id
           FROM qj_schedules
           WHERE
-            paused_at IS NULL
-            AND broken_reason IS NULL
+            paused_at IS NULL AND broken_reason IS NULL
             AND next_run_at BETWEEN now() - $2::interval AND now() + $1::interval
           ORDER BY next_run_at
           LIMIT $3

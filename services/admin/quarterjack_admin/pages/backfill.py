@@ -12,7 +12,7 @@ from aiohttp import web
 
 from quarterjack import channels, cron
 from quarterjack.model import Schedule
-from quarterjack.queries import access, backfills, calendars, notifications, schedules
+from quarterjack.queries import access, backfills, calendars, clock, notifications
 from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import CONFIG, reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
@@ -54,7 +54,7 @@ class DryRun:
 async def ask(request: web.Request) -> web.Response:
     """Ask for the range; once it is given, show what would be made."""
     async with reading(request) as db:
-        schedule, now = await find_schedule(request, db), await schedules.now(db)
+        schedule, now = await find_schedule(request, db), await clock.now(db)
         known = await calendars.named(db, [schedule])
     if "from" not in request.query:
         day = {"from": _shown(now - timedelta(days=1)), "to": _shown(now)}
@@ -72,7 +72,7 @@ async def start(request: web.Request) -> web.Response:
     typed = _typed({name: str(given.get(name, "")) for name in FIELDS})
     request_id = str(given.get("request_id", ""))[:64] or secrets.token_hex(16)
     async with reading(request) as db:
-        schedule, now = await find_schedule(request, db), await schedules.now(db)
+        schedule, now = await find_schedule(request, db), await clock.now(db)
         known = await calendars.named(db, [schedule])
     order, errors = read_order(typed, now)
     found = await asyncio.to_thread(dry_run, schedule, known, order, errors) if order else None

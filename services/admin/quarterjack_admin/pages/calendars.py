@@ -8,7 +8,7 @@ from aiohttp import web
 
 from quarterjack.cron import CronError, Holidays
 from quarterjack.cron.ical import read_holidays
-from quarterjack.queries import access, calendars, runs, schedules
+from quarterjack.queries import access, calendars, clock, runs
 from quarterjack_admin.guard import digest
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.permissions import requires
@@ -55,7 +55,7 @@ async def save(request: web.Request) -> web.Response:
     typed = {key: str(given.get(key, "")).replace("\x00", "") for key in LABELS}
     stored, seen = given.get("stored") == "yes", str(given.get("seen", ""))
     async with reading(request) as db:
-        year = (await schedules.now(db)).year
+        year = (await clock.now(db)).year
     calendar, errors = read_calendar(typed, range(year - 1, year + YEARS_AHEAD))
     if calendar is None:
         return await _form(request, typed, errors, stored=stored, seen=seen)

@@ -11,7 +11,7 @@ from quarterjack.cron.zones import zone_names
 from quarterjack.database import Connection
 from quarterjack.definition import Definition
 from quarterjack.model import JobType, Schedule
-from quarterjack.queries import access, calendars, managed, schedules
+from quarterjack.queries import access, calendars, clock, managed, schedules
 from quarterjack_admin import forms
 from quarterjack_admin.forms import LABELS, fields_of
 from quarterjack_admin.keys import reading, session_of, writing
@@ -50,7 +50,7 @@ async def look_ahead(request: web.Request) -> web.Response:
     typed, _ = await read_typed(request)
     name = str((await request.post()).get("name", ""))[:127]
     async with reading(request) as db:
-        now, known = await schedules.now(db), await _typed_calendars(db, typed)
+        now, known = await clock.now(db), await _typed_calendars(db, typed)
     coming = preview_typed(typed, known, now, name=name)
     return page(request, "_preview.html", coming=coming, now=now)
 

@@ -5,7 +5,7 @@ import asyncio
 from aiohttp import web
 
 from quarterjack.database import LOST
-from quarterjack.queries import schedules
+from quarterjack.queries import clock
 from quarterjack_admin.keys import POOL
 from quarterjack_admin.permissions import PUBLIC, requires
 
@@ -23,7 +23,7 @@ async def ready(request: web.Request) -> web.Response:
     """Say whether the database answers too."""
     try:
         async with asyncio.timeout(PATIENCE):
-            await schedules.now(request.app[POOL])
+            await clock.now(request.app[POOL])
     except LOST:
         return web.Response(status=503, text="the database does not answer\n")
     return web.Response(text="ok\n")

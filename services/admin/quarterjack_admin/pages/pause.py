@@ -6,7 +6,7 @@ from aiohttp import web
 
 from quarterjack.database import Connection
 from quarterjack.model import Schedule
-from quarterjack.queries import access, holds, schedules
+from quarterjack.queries import access, clock, holds, schedules
 from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
@@ -34,7 +34,7 @@ async def pause(request: web.Request) -> web.Response:
         return await _ask_pause(request, problem=problem, reason=reason)
     async with writing(request) as db:
         schedule = await find_schedule(request, db)
-        until: datetime | None = await schedules.now(db) + hours if hours else None
+        until: datetime | None = await clock.now(db) + hours if hours else None
         await schedules.give_reason(db, reason)
         paused = await holds.pause(db, schedule.id, by=session.name, reason=reason, until=until)
         await _record(db, request, "pause schedule", schedule, reason, done=paused is not None)

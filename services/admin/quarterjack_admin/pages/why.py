@@ -9,7 +9,7 @@ from aiohttp import web
 from quarterjack import cron
 from quarterjack.database import Connection
 from quarterjack.model import Schedule
-from quarterjack.queries import calendars, explain, schedules
+from quarterjack.queries import calendars, clock, explain
 from quarterjack.queries.explain import Gap
 from quarterjack.queries.runs import Tick
 from quarterjack_admin.keys import reading
@@ -43,7 +43,7 @@ async def why(request: web.Request) -> web.Response:
         zone = _zone(schedule)
         at, error, said, answers = read_instant(typed, zone), None, "", list[Answer]()
         if at is not None:
-            said, answers = await answer(db, schedule, at, await schedules.now(db))
+            said, answers = await answer(db, schedule, at, await clock.now(db))
         elif typed:
             error = EXAMPLE
     return page(
