@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from quarterjack.database import connect
 from quarterjack.queries.producers import Producing
 from quarterjack_worker.heartbeat import Heartbeat, HeartbeatEnded
 from tests.conftest import TestDatabase
@@ -100,3 +101,39 @@ async def test_a_heartbeat_that_ends_by_an_error_ends_its_process(
         with pytest.raises(HeartbeatEnded):
             async with asyncio.timeout(10):
                 await heartbeat.watch()
+
+
+@pytest.mark.parametrize("looks", [True, False])
+@pytest.mark.parametrize(
+    ("dead", "stopping", "times"), [(0, False, 0), (1, False, 1), (1, True, 0)]
+)
+async def test_a_worker_of_whose_queues_one_was_declared_dead_is_condemned(
+    database: TestDatabase, dead: int, stopping: bool, times: int, looks: bool
+) -> None:
+    """Its jobs are others' by then; one that ends takes its producers away by itself."""
+    mine = [
+        Producing(uuid=await producer(database), queue=queue, limit=1, running=0, paused=False)
+        for queue in ("default", "other")
+    ]
+    await database.pool.execute(
+        "UPDATE qj_producers SET state = 'dead' WHERE uuid = $1",
+        mine[dead - 1].uuid if dead else None,
+    )
+    condemned: list[int] = []
+    heartbeat = Heartbeat(
+        database.address,
+        "n",
+        lambda: mine,
+        asked=lambda *_: None,
+        condemned=lambda: condemned.append(1),
+        turns=-1,
+    )
+    if stopping:
+        heartbeat._stopping.set()
+    db = await connect(database.address, name="beat")
+    try:
+        await heartbeat._beat(db, looks=looks)
+    finally:
+        await db.close()
+
+    assert len(condemned) == times
