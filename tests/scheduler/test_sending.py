@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from quarterjack.database import Connection
-from quarterjack.queries import jobs, ticks
+from quarterjack.queries import clock, jobs, ticks
 from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler.election import Election, Peer
 from quarterjack_scheduler.striker import Ready, Striker
@@ -33,7 +33,7 @@ async def prepared(
     term = await lead(db, election.peer.uuid)
     rows = await ticks.due(db, horizon=AGO, grace=AGO, limit=10, most_overdue=10)
     sending = Striker(election, Telemetry("scheduler", "n"), lambda: None)
-    batch, whole = await sending.prepare(db, rows, {}, term, await ticks.now(db))
+    batch, whole = await sending.prepare(db, rows, {}, term, await clock.now(db))
     assert (len(batch), whole) == (len(names), True)
     return sending, election, batch, term
 

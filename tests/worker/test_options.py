@@ -80,6 +80,7 @@ def test_what_is_not_so_of_its_args_is_refused(
         (Open, {"unique": Unique(keys=("anything",)), "schedule": NIGHTLY}),
         (Poll | Device, {"unique": Unique(keys=("device",))}),
         (dict[str, Any], {"redacted": ("pin",), "schedule": NIGHTLY}),
+        (Poll, {"redacted": ("pin",), "recorded": True}),
     ],
 )
 def test_what_may_be_so_is_taken(kind: Any, options: dict[str, Any]) -> None:

@@ -163,7 +163,8 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
     takes, args = taken_by(where, handler)
     if options["unique"]:
         check_names(where, args, "unique", options["unique"].keys)
-    check_names(where, args, "redacted", options["redacted"])
+    if not options["recorded"]:  # of a result they are redacted as well
+        check_names(where, args, "redacted", options["redacted"])
     if options["schedule"]:
         check_needs_none(where, args)
     return JobType(
