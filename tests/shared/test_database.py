@@ -66,6 +66,18 @@ async def test_a_connection_is_reset_after_others_and_not_after_a_loan(
     assert (interval, compiled) == ("2s", "off")
 
 
+@pytest.mark.parametrize("reset", [True, False])
+async def test_a_server_compiles_no_statement_of_ours(database: TestDatabase, reset: bool) -> None:
+    """Most have it switched on; a pool that is not reset keeps what its connections began with."""
+    alone = await connect(database.address, name="alone")
+    async with open_pool(database.address, name="pool", size=1, reset=reset) as pool:
+        for _ in range(2):
+            assert await pool.fetchval("SHOW jit") == "off"
+
+    assert await alone.fetchval("SHOW jit") == "off"
+    await alone.close()
+
+
 async def test_a_connection_that_is_given_up_while_it_is_made_is_closed(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
