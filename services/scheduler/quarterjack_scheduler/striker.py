@@ -110,10 +110,10 @@ class Striker:
         False if something should be tried again soon; and False if not all were begun.
         """
         settled, batch, weight, began = True, list[Ready](), 0, boot()
-        end, whole_list = began + within, True
+        end, all_begun = began + within, True
         for row in rows:
             if boot() >= end:
-                whole_list = False
+                all_begun = False
                 break
             ready, whole = await self.prepare(db, [row], known, term, now)
             settled = settled and whole
@@ -125,7 +125,7 @@ class Striker:
                 if not settled and self._election.term != term:
                     return False, False
         settled = await self.strike(db, batch, term) and settled if batch else settled
-        return settled, whole_list
+        return settled, all_begun
 
     async def strike(self, db: Connection, batch: Sequence[Ready], term: int) -> bool:
         """Send one batch; False if something should be tried again soon."""

@@ -1,6 +1,6 @@
 """What a worker measures of itself, for `/metrics`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from quarterjack.metrics import Measure
 from quarterjack_worker.acker import Acker
@@ -32,24 +32,23 @@ def measure(
             value=count,
             labels={"worker": worker, "state": state},
         )
-    for worker, seconds in dict(endings.seconds).items():
-        yield Measure(
-            name="quarterjack_worker_attempt_seconds_total",
-            about="For how many seconds attempts have run.",
-            value=seconds,
-            labels={"worker": worker},
-        )
-    for worker, count in dict(loop_watch.blocks).items():
-        yield Measure(
-            name="quarterjack_worker_loop_blocks_total",
-            about="How often a job type has blocked the event loop for a second or more.",
-            value=count,
-            labels={"worker": worker},
-        )
-    for worker, seconds in dict(loop_watch.seconds).items():
-        yield Measure(
-            name="quarterjack_worker_loop_blocked_seconds_total",
-            about="For how many seconds a job type has blocked the event loop.",
-            value=seconds,
-            labels={"worker": worker},
-        )
+    yield from _by_worker(
+        "quarterjack_worker_attempt_seconds_total",
+        "For how many seconds attempts have run.",
+        endings.seconds,
+    )
+    yield from _by_worker(
+        "quarterjack_worker_loop_blocks_total",
+        "How often a job type has blocked the event loop for a second or more.",
+        loop_watch.blocks,
+    )
+    yield from _by_worker(
+        "quarterjack_worker_loop_blocked_seconds_total",
+        "For how many seconds a job type has blocked the event loop.",
+        loop_watch.seconds,
+    )
+
+
+def _by_worker(name: str, about: str, values: Mapping[str, float]) -> Iterator[Measure]:
+    for worker, value in dict(values).items():
+        yield Measure(name=name, about=about, value=value, labels={"worker": worker})

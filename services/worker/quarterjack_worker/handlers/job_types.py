@@ -5,7 +5,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from types import UnionType
@@ -205,7 +204,7 @@ def check_names(where: str, args: TypeAdapter[Any], what: str, names: Collection
     known: set[str] = set()
     modes: tuple[Literal["validation", "serialization"], ...] = ("validation", "serialization")
     for mode in modes if names else ():
-        with suppress(PydanticUserError):
+        with contextlib.suppress(PydanticUserError):
             schema = _target(args.json_schema(mode=mode))
             if "properties" not in schema or schema.get("additionalProperties"):
                 return
