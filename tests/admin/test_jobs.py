@@ -4,8 +4,11 @@ import re
 
 import pytest
 
+from quarterjack import JobState
+from quarterjack.queries.runs import counts_above
 from quarterjack_admin.pages import runs
 from tests.admin.conftest import Admin, Visitor
+from tests.conftest import TestDatabase
 
 MANY = """
 INSERT INTO oban_jobs (worker, state, queue, inserted_at, scheduled_at, attempted_at, completed_at, attempt)
@@ -235,3 +238,24 @@ async def test_a_job_that_changed_meanwhile_is_left_alone(admin: Admin) -> None:
 
     assert answer.status == 409
     assert "Job 1 is completed by now" in answer.text
+
+
+async def test_the_states_of_a_type_are_counted_above_the_bound(database: TestDatabase) -> None:
+    first, *_ = [
+        await database.pool.fetchval(
+            "INSERT INTO oban_jobs (worker, queue, state) VALUES ($1, $2, $3) RETURNING id", *row
+        )
+        for row in [
+            ("a", "q", "available"),
+            ("a", "q", "completed"),
+            ("a", "other", "completed"),
+            ("b", "q", "completed"),
+        ]
+    ]
+
+    every = await counts_above(database.pool, worker="a", queue=None, bound=first)
+    there = await counts_above(database.pool, worker="a", queue="q", bound=first - 1)
+
+    nothing = dict.fromkeys(map(str, JobState), 0)
+    assert every == nothing | {"completed": 2}
+    assert there == nothing | {"available": 1, "completed": 1}
