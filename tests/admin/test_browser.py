@@ -63,11 +63,16 @@ async def visit(admin: Admin, **options: bool | int) -> AsyncIterator[Page]:
     await add_user(admin.database, "ana", "admin")
     async with browser_page(**options) as page:  # type: ignore[arg-type] # its own keywords
         await page.goto(f"{admin.origin}/sign-in")
-        await page.get_by_label("Name").fill("ana")
-        await page.get_by_label("Password").fill("correct horse battery")
-        await page.get_by_role("button", name="Sign in").click()
+        await sign_in(page)
         await page.wait_for_url("**/schedules")
         yield page
+
+
+async def sign_in(page: Page) -> None:
+    await page.get_by_label("Name").fill("ana")
+    await page.get_by_label("Password").fill("correct horse battery")
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url(lambda address: "/sign-in" not in address)
 
 
 @pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 1280), (True, 390)])
@@ -170,11 +175,7 @@ async def test_a_form_outlives_its_session(admin: Admin) -> None:
         await page.get_by_role("button", name="Save and apply").click()
         async with page.context.expect_page() as opened:
             await page.get_by_role("link", name="Sign in again").click()
-        again = await opened.value
-        await again.get_by_label("Name").fill("ana")
-        await again.get_by_label("Password").fill("correct horse battery")
-        await again.get_by_role("button", name="Sign in").click()
-        await again.wait_for_url("**/account")
+        await sign_in(await opened.value)
 
         await page.get_by_role("button", name="Save and apply").click()
         await page.wait_for_url("**/schedules/nightly")
@@ -182,6 +183,24 @@ async def test_a_form_outlives_its_session(admin: Admin) -> None:
     assert await admin.database.pool.fetchval(
         "SELECT reason = 'it was late' FROM qj_audit WHERE action = 'edit schedule'"
     )
+
+
+async def test_a_page_that_refreshes_itself_outlives_its_session(admin: Admin) -> None:
+    await admin.database.pool.execute(SEED)
+    async with visit(admin, complaints=False) as page:
+        await page.goto(f"{admin.origin}/queues/sums")
+        await page.locator("#reason").fill("the disk is full")
+        await admin.database.pool.execute("DELETE FROM qj_sessions")
+        await expect(page.locator("#signed-out")).to_contain_text("You are signed out")
+        await expect(page.locator("#live")).to_have_text("Signed out")
+        async with page.context.expect_page() as opened:
+            await page.get_by_role("link", name="Sign in again").click()
+        await sign_in(await opened.value)
+
+        await expect(page.locator("#signed-out")).to_be_hidden()
+        await expect(page.locator("#live")).to_have_text("Live")
+        await page.get_by_role("button", name="Pause").click()
+        await expect(page.locator("main")).to_contain_text("by ana: the disk is full")
 
 
 async def test_what_is_shown_stays_while_the_database_is_away(

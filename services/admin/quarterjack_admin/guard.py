@@ -116,17 +116,13 @@ async def guard(request: web.Request, handler: Next) -> web.StreamResponse:
 
 
 def _ask_to_sign_in(request: web.Request) -> web.Response:
-    """Lead to the sign-in and back; a form keeps what was typed, and says why its preview stands still."""
-    if request.path.endswith("/preview"):
+    """Lead to the sign-in and back; what a page asks by itself leaves it as it is, with all that was typed there."""
+    if request.headers.get("HX-Request") or request.path.endswith("/preview"):
         return web.Response(text=SIGNED_OUT, status=401)
-    from_script = request.headers.get("HX-Request")
     target = str(request.rel_url) if request.method in SAFE else "/schedules"
-    if from_script:
-        target = "/" + request.headers.get("HX-Current-URL", "").split("/", 3)[-1]
-    sign_in = str(request.app.router["sign_in"].url_for().with_query(next=safe_target(target)))
-    if from_script:
-        return web.Response(status=401, headers={"HX-Redirect": sign_in})
-    raise web.HTTPSeeOther(sign_in)
+    raise web.HTTPSeeOther(
+        str(request.app.router["sign_in"].url_for().with_query(next=safe_target(target)))
+    )
 
 
 def _slow_down(request: web.Request, session: Session) -> None:

@@ -2,6 +2,7 @@
 const root = document.documentElement;
 const live = document.getElementById("live");
 const stale = document.getElementById("stale");
+const out = document.getElementById("signed-out");
 let seen = Date.now();
 let clientAhead = 0;
 
@@ -19,7 +20,7 @@ document.querySelectorAll(".menu").forEach((menu) => {
 });
 
 function say(standing, text) {
-  if (!live || live.dataset.live === standing) return;
+  if (!live || live.textContent === text) return;
   live.dataset.live = standing;
   live.textContent = text;
 }
@@ -29,7 +30,8 @@ function synchronize() {
   seen = Date.now();
   clientAhead = seen - Date.parse(main.dataset.now);
   stale.hidden = true;
-  if (live) say("on", "Live");
+  if (out) out.hidden = true;
+  say("on", "Live");
 }
 
 function lose() {
@@ -38,12 +40,18 @@ function lose() {
   say("away", "Reconnecting");
 }
 
-// htmx would swap an error page in; what is on the screen is worth more.
+function signOut() {
+  out.hidden = false;
+  say("away", "Signed out");
+}
+
+// htmx would swap an error page in; what is on the screen, or half typed, is worth more.
 document.addEventListener("htmx:before:response", (event) => {
   const status = event.detail.ctx.response.status;
-  if (status < 400 || status === 401) return;
+  if (status < 400) return;
   if (event.target.id === "main") {
     event.preventDefault();
+    if (status === 401) signOut();
     if (status >= 500) lose();
   }
   if (event.target.id === "signals") {
@@ -57,7 +65,9 @@ document.addEventListener("htmx:error", (event) => {
 document.addEventListener("htmx:after:swap", (event) => {
   if (event.target.id === "main") synchronize();
 });
-document.addEventListener("htmx:sse:error", () => say("away", "Reconnecting"));
+document.addEventListener("htmx:sse:error", () => {
+  if (out.hidden) say("away", "Reconnecting");
+});
 document.addEventListener("htmx:sse:after:connection", () => say("on", "Live"));
 
 // The same words as `away` in words.py.
@@ -83,11 +93,13 @@ document.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (form.dataset.may === "ask") return;
   form.dataset.may = "ask";
-  const out = document.getElementById("signed-out");
   const answer = await fetch("/account", { redirect: "manual" }).catch(() => null);
-  out.hidden = answer?.type !== "opaqueredirect";
   delete form.dataset.may;
-  if (!out.hidden) return out.scrollIntoView({ block: "center" });
+  if (answer?.type === "opaqueredirect") {
+    signOut();
+    return out.scrollIntoView({ block: "center" });
+  }
+  out.hidden = true;
   const text = answer?.ok ? await answer.text() : "";
   const token = new DOMParser().parseFromString(text, "text/html").querySelector("[name=csrf_token]");
   if (token) form.elements.csrf_token.value = token.value;
@@ -97,7 +109,7 @@ document.addEventListener("submit", async (event) => {
 });
 
 setInterval(() => {
-  if (document.hidden || !stale.hidden) return;
+  if (document.hidden || !stale.hidden || out?.hidden === false) return;
   document.querySelectorAll("time.away").forEach((time) => {
     time.textContent = away(Date.parse(time.dateTime));
   });
@@ -112,5 +124,5 @@ document.addEventListener("click", (event) => {
 });
 
 synchronize();
-if (live) say("off", "");
+say("off", "");
 document.getElementById("problems")?.focus();
