@@ -1,7 +1,7 @@
 """The answers to a supervisor's two questions: `/live`, is this process worth keeping, `/ready`, does its work get on.
 
-And `/metrics`, for services that have some. Off unless QUARTERJACK_HEALTH says where to listen. A thread of its own
-answers, so that a blocked event loop can be told; it asks the database nothing, so that nobody can make work for it.
+And `/metrics`, what it measures. Off unless QUARTERJACK_HEALTH says where to listen. A thread of its own answers, so
+that a blocked event loop can be told; it asks the database nothing, so that nobody can make work for it.
 """
 
 import asyncio
@@ -62,11 +62,11 @@ def from_environment() -> Place | None:
 
 
 class Health:
-    """Answers while `answering` lasts; the service sets `unready`, and `measures` if it has any, once it has begun."""
+    """Answers while `answering` lasts; the service sets `unready` and `measures` once it has begun."""
 
     def __init__(self, blocked_after: float) -> None:
         self.unready: Reason = lambda: "it is starting: it waits for the database"
-        self.measures: Measures | None = None
+        self.measures: Measures = tuple
         self._blocked_after = blocked_after
         self._turned = time.monotonic()
         self._open: dict[asyncio.StreamWriter, None] = {}
@@ -112,10 +112,10 @@ class Health:
             reason = self.blocked(self._blocked_after)
         elif path == b"/ready":
             reason = self.blocked(SILENT_AFTER) or self.unready()
-        elif path == b"/metrics" and self.measures is not None:
+        elif path == b"/metrics":
             return _response(200, written(self.measures()), head=match[1] == b"HEAD")
         else:
-            return _response(404, "there are /live and /ready")
+            return _response(404, "there are /live, /ready and /metrics")
         return _response(503 if reason else 200, reason or "ok", head=match[1] == b"HEAD")
 
 

@@ -18,6 +18,7 @@ from quarterjack_scheduler.alert_channels import Told
 from quarterjack_scheduler.alerts import Alerts
 from quarterjack_scheduler.backfill import Backfiller
 from quarterjack_scheduler.election import Election, Peer
+from quarterjack_scheduler.measures import Backlog, measure
 from quarterjack_scheduler.oban_web import ObanWeb
 from quarterjack_scheduler.retention import Retention
 from quarterjack_scheduler.settling import Settler
@@ -41,9 +42,9 @@ async def serve() -> int:
         open_pool(address, name=name, size=6, patience=PATIENCE, reset=False) as pool,
     ):
         await patiently(partial(migrate.check, pool), PATIENCE)
-        replica = Replica(address, pool, node, keep, told)
+        replica = Replica(address, pool, node, keep, told, measured=place is not None)
         stopping = stop_event()
-        answers.unready = replica.unready
+        answers.unready, answers.measures = replica.unready, replica.measures
         log.info("scheduler %s started", node)
         await replica.work(stopping)
     log.info("scheduler %s stopped", node)
@@ -54,7 +55,14 @@ class Replica:
     """The loops of this process: one that decides ticks, and those of the other duties, each with its turn."""
 
     def __init__(
-        self, address: Address, pool: Pool, node: str, keep: Retention, told: Told
+        self,
+        address: Address,
+        pool: Pool,
+        node: str,
+        keep: Retention,
+        told: Told,
+        *,
+        measured: bool,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._pool = pool
@@ -75,6 +83,8 @@ class Replica:
         self._pruner = Pruner(keep, own_traces=self._telemetry.on)
         self._alerts = Alerts(pool, told)
         self._web = ObanWeb(node)
+        self._backlog, self._measured = Backlog(), measured
+        self.measures = partial(measure, self._election, self._ticks.tally, self._backlog)
         self._staging, self._rescuing, self._filling = Turn(), Turn(), Turn()
         self._settling = Turn()
         self._listener = Listener(
@@ -126,6 +136,7 @@ class Replica:
             each(self._pruner.prune, "prune"),
             each(self._alerts.pause_failing, "pause"),
             each(self._web.tell, "tell Oban Web", turn=self._web.turn),
+            *([each(self._backlog.look, "count what waits")] if self._measured else ()),
         ]
 
     def _share(self, seen: Outlook) -> None:

@@ -21,6 +21,7 @@ from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler.audit import Audit
 from quarterjack_scheduler.decide import Calendars, decide, to_move, to_rows
 from quarterjack_scheduler.election import Election
+from quarterjack_scheduler.measures import Tally
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Striker:
         self, election: Election, telemetry: Telemetry, progressed: Callable[[], object]
     ) -> None:
         self.audit = Audit(election.peer.node)
+        self.tally = Tally()
         self.sick = False
         self.again_at: datetime | None = None
         self._election = election
@@ -176,6 +178,7 @@ class Striker:
 
         self.sick = False
         self.audit.keep(struck)
+        self.tally.note(struck)
         if not held:
             log.warning("fenced: term %d is over", term)
             self._election.wake()

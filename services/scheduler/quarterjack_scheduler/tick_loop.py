@@ -26,6 +26,7 @@ from quarterjack.telemetry import Telemetry
 from quarterjack_scheduler import edits
 from quarterjack_scheduler.decide import GRACE
 from quarterjack_scheduler.election import Election
+from quarterjack_scheduler.measures import Tally
 from quarterjack_scheduler.striker import BATCH, LONG, PATIENCE, Ready, Striker, in_time
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,11 @@ class TickLoop:
         self._passed_at = -math.inf
         self._looked_at = -math.inf
         self._woken = asyncio.Event()
+
+    @property
+    def tally(self) -> Tally:
+        """Give what it has decided."""
+        return self._striker.tally
 
     def wake(self) -> None:
         self._woken.set()
