@@ -140,7 +140,7 @@ async def answering(place: Place | None, *, blocked_after: float) -> AsyncIterat
     thread = threading.Thread(target=_serve, args=(health, sock, loop), name="health", daemon=True)
     turning = _Turning(health)
     thread.start()
-    log.info("answers /live and /ready on %s port %d", place.host, place.port)
+    log.info("answers /live, /ready and /metrics on %s port %d", place.host, place.port)
     try:
         yield health
     finally:
@@ -196,7 +196,7 @@ def _serve(health: Health, sock: socket.socket, loop: asyncio.AbstractEventLoop)
             with suppress(asyncio.CancelledError):
                 loop.run_until_complete(task)
     except Exception:
-        log.exception("the answers to /live and /ready have ended")
+        log.exception("the answers to /live, /ready and /metrics have ended")
     finally:
         sock.close()
         loop.close()

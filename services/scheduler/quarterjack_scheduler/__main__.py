@@ -18,7 +18,7 @@ SETTINGS = """settings, all by environment:
   QUARTERJACK_ALERT_EMAIL_TO, _FROM   mail alerts to these addresses (comma between), from this one
   QUARTERJACK_SMTP_URL, _FILE         through this server: smtp://user:password@host:587 or smtps://host
   QUARTERJACK_PUBLIC_URL              the admin, for links in alerts
-  QUARTERJACK_HEALTH                  answer /live and /ready at this host:port, or port on loopback
+  QUARTERJACK_HEALTH                  answer /live, /ready and /metrics at host:port, or port on loopback
   QUARTERJACK_STATEMENT_CACHE         0 behind a transaction pooler without prepared statements
   QUARTERJACK_TELEMETRY               on writes spans to otel_traces
   QUARTERJACK_LOG, _LOG_LEVEL         text or json; debug, info, warning or error
