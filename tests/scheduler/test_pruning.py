@@ -1,6 +1,10 @@
 """What is old is pruned: jobs by age and count, and what the scheduler notes about itself."""
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -10,18 +14,49 @@ from quarterjack_scheduler import retention
 from tests.conftest import TestDatabase
 from tests.scheduler.rows import add_job, states
 
+WEEK = timedelta(days=7)
+OLD = """
+UPDATE oban_jobs
+SET attempted_at = 'epoch', completed_at = 'epoch', cancelled_at = 'epoch', discarded_at = 'epoch'
+"""
+
 
 async def test_age_and_count_prune_only_what_has_ended(database: TestDatabase) -> None:
     for worker, ago in (("old", "8 days"), ("young", "1 h"), ("newest", "1 s")):
         await add_job(database.pool, worker, state="completed", completed_ago=ago)
     await add_job(database.pool, "running", state="executing", attempt=1)
-    week = timedelta(days=7)
 
-    assert await prune.completed(database.pool, age=week, limit=10) == 1
+    assert await prune.completed(database.pool, age=WEEK, limit=10) == 1
     assert await prune.beyond(database.pool, state="completed", keep=1, limit=10) == 1
     assert await prune.beyond(database.pool, state="executing", keep=0, limit=10) == 0
 
     assert await states(database) == {"newest": "completed", "running": "executing"}
+
+
+@pytest.mark.parametrize(
+    ("state", "pruned_by"),
+    [
+        ("completed", partial(prune.completed, age=WEEK)),
+        ("cancelled", partial(prune.cancelled, age=WEEK)),
+        ("discarded", partial(prune.discarded, age=WEEK)),
+        ("completed", partial(prune.beyond, state="completed", keep=0)),
+    ],
+)
+async def test_a_job_that_was_or_is_just_being_retried_is_not_pruned(
+    database: TestDatabase, state: str, pruned_by: Callable[..., Coroutine[Any, Any, int]]
+) -> None:
+    """Nor is the latter waited for: it would be deleted then."""
+    for name in ("retried", "left"):
+        await add_job(database.pool, name, state=state)
+    await add_job(database.pool, "waits")
+    await database.pool.execute(OLD)
+    async with database.pool.acquire() as person, person.transaction():
+        await person.execute("UPDATE oban_jobs SET state = 'available' WHERE worker = 'retried'")
+
+        async with asyncio.timeout(5):
+            assert await pruned_by(database.pool, limit=10) == 1
+
+    assert await states(database) == {"retried": "available", "waits": "available"}
 
 
 async def test_the_ledger_is_pruned_below_the_watermark(database: TestDatabase) -> None:
