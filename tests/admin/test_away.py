@@ -46,11 +46,29 @@ async def test_pages_say_that_the_database_is_away_and_recover(
         or "nightly" in each.html.partition("<main")[2].replace("/schedules/nightly", "")
     ]
     assert (ready.status, alive.status, acted.status) == (503, 200, 503)
+    assert "is not known: look before you send it again" in acted.text
     assert "nightly" in page.text
 
 
 async def _answers(admin: Admin) -> bool:
     return (await (await admin.visitor()).get("/ready")).status == 200
+
+
+async def test_what_somebody_else_holds_is_left_and_asked_for_again(admin: Admin) -> None:
+    pool = admin.database.pool
+    await pool.execute(SCHEDULE)
+    ana = await admin.signed_in()
+    async with pool.acquire() as holder, holder.transaction():
+        await holder.execute("LOCK TABLE qj_schedules IN ACCESS EXCLUSIVE MODE")
+        acted = await ana.post("/schedules/nightly/pause", {"reason": "x"})
+        asked = await ana.get("/schedules")
+
+    assert (acted.status, asked.status) == (503, 503)
+    assert "somebody else holds what this needs" in acted.text
+    assert "send it again" in acted.text
+    assert "Try again" not in acted.text
+    assert asked.headers["Refresh"]
+    assert "Try again" in asked.text
 
 
 async def test_a_page_that_is_gone_before_its_stream_begins_is_no_error(

@@ -213,7 +213,7 @@ async def test_what_is_shown_stays_while_the_database_is_away(
         async with visit(admin, complaints=False) as page:
             await page.goto(f"{admin.origin}/cluster")
             database.server.stop("immediate")
-            await expect(page.locator("#stale")).to_contain_text("The database does not answer.")
+            await expect(page.locator("#stale")).to_contain_text("Nothing new can be loaded.")
             await expect(page.locator("main")).to_contain_text("worker-1")
             database.server.start()
             await expect(page.locator("#stale")).to_be_hidden()

@@ -25,6 +25,11 @@ AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
+HELD_UP = (
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.TransactionRollbackError,
+)
 CSP = "; ".join(
     (
         "default-src 'none'",
@@ -77,12 +82,12 @@ async def answer(request: web.Request, handler: Next) -> web.StreamResponse:
         raise  # the second: whoever asked has gone
     except (asyncpg.DataError, UnicodeError):
         return _say(request, 400, "Cannot be read", UNSTORABLE)
-    except AWAY as error:
-        log.warning("the database is away: %s", type(error).__name__)
-        again = {"Refresh": "3"} if request.method == "GET" else {}
-        slow = isinstance(error, asyncpg.QueryCanceledError)
-        headers = {"Retry-After": "2", **again}
-        return page(request, "away.html", status=503, headers=headers, slow=slow)
+    except (*AWAY, *HELD_UP) as error:
+        log.warning("the database gave no answer: %s", type(error).__name__)
+        asked = request.method == "GET"
+        headers = {"Retry-After": "2"} | ({"Refresh": "3"} if asked else {})
+        slow = isinstance(error, HELD_UP)
+        return page(request, "away.html", status=503, headers=headers, slow=slow, asked=asked)
     except Exception:
         id = secrets.token_hex(6)
         log.exception("request %s failed: %s %s", id, request.method, request.path)
