@@ -171,11 +171,16 @@ async def test_no_other_method_is_taken(admin: Admin, method: str) -> None:
     assert statuses <= {403, 405}
 
 
-async def test_the_documented_rights_are_enough(database: TestDatabase) -> None:
+async def _as_documented(database: TestDatabase) -> TestDatabase:
+    """Give the database to a role that has the documented rights and no others."""
     await give_rights(database)
-    url = database.url.replace("postgres@", "quarterjack@")
-    plain = replace(database, address=replace(database.address, url=url, direct_url=url))
     await database.pool.execute(SEED)
+    url = database.url.replace("postgres@", "quarterjack@")
+    return replace(database, address=replace(database.address, url=url, direct_url=url))
+
+
+async def test_the_documented_rights_are_enough(database: TestDatabase) -> None:
+    plain = await _as_documented(database)
     async with AsyncExitStack() as stack:
         visitor = await (await serve(plain, stack)).signed_in()
         await visitor.get("/account")
@@ -186,3 +191,19 @@ async def test_the_documented_rights_are_enough(database: TestDatabase) -> None:
         ]
 
     assert not [(path, status) for path, status in asked if status >= 500]
+
+
+async def test_a_right_that_is_missing_is_named(
+    database: TestDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = await _as_documented(database)
+    async with AsyncExitStack() as stack:
+        visitor = await (await serve(plain, stack)).signed_in()
+        await database.pool.execute("REVOKE SELECT ON qj_queues FROM quarterjack")
+
+        page = await visitor.get("/queues")
+
+    assert (page.status, "permission denied for table qj_queues" in page.text) == (500, True)
+    assert "documentation names all that are needed" in page.text
+    assert "permission denied for table qj_queues" in caplog.text
+    assert "Traceback" not in caplog.text

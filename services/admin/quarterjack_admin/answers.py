@@ -53,6 +53,10 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), clipboard-read=()",
 }
 UNSTORABLE = "It holds characters or numbers that Postgres cannot store. Nothing was changed."
+RIGHTS = (
+    "Nothing was changed. Whoever keeps the database can grant it to the role of this admin; "
+    "the page Security of the documentation names all that are needed."
+)
 REFUSALS = {
     404: ("Not found", "There is no such page."),
     405: ("Not so", "This address does not take that kind of request."),
@@ -88,6 +92,9 @@ async def answer(request: web.Request, handler: Next) -> web.StreamResponse:
         headers = {"Retry-After": "2"} | ({"Refresh": "3"} if asked else {})
         slow = isinstance(error, HELD_UP)
         return page(request, "away.html", status=503, headers=headers, slow=slow, asked=asked)
+    except asyncpg.InsufficientPrivilegeError as error:
+        log.error("%s %s was refused by the database: %s", request.method, request.path, error)
+        return _say(request, 500, "A right is missing", f"The database says: {error}. {RIGHTS}")
     except Exception:
         id = secrets.token_hex(6)
         log.exception("request %s failed: %s %s", id, request.method, request.path)
