@@ -48,8 +48,11 @@ async def beating(database: TestDatabase, *, lock: str) -> AsyncIterator[asyncio
             transport.close()
 
 
-async def test_a_lock_on_the_jobs_table_makes_no_worker_look_dead(database: TestDatabase) -> None:
-    async with beating(database, lock="LOCK oban_jobs"):
+@pytest.mark.parametrize("table", ["oban_jobs", "oban_producers"])
+async def test_a_lock_on_a_table_of_oban_makes_no_worker_look_dead(
+    database: TestDatabase, table: str
+) -> None:
+    async with beating(database, lock=f"LOCK {table}"):
         await until(lambda: database.pool.fetchval(SILENCE, "2 s"), within=5)
 
 

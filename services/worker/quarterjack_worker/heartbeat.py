@@ -35,8 +35,9 @@ class HeartbeatEnded(QuarterjackError):
 class Heartbeat:
     """Beats for all producers of the process.
 
-    A beat looks for jobs as well, but not for half a minute after one that failed: a lock on their table makes no
-    worker look dead, and of the looks that wait for it, which go on in the server, there are few.
+    A beat looks for jobs and shows itself to Oban's tools as well, but not for half a minute after one that failed: a
+    lock on Oban's tables, or a right to them that is missing, makes no worker look dead, and of the beats that wait for
+    a lock, which go on in the server, there are few.
 
     Called in the thread: `asked` with what is asked of each and when that was read, `condemned` if one was declared
     dead. It shows its turns to the supervisor on the descriptor `turns`, whether or not beats are answered, and closes

@@ -132,7 +132,7 @@ async def beat(
 
 
 async def stay(db: Database, *, uuids: Sequence[UUID], draining: bool) -> dict[UUID, Asked]:
-    """Show the producers as alive as `beat` does, but without a look at the jobs, whose table somebody may have locked.
+    """Show the producers as alive, to us only: somebody may have locked Oban's tables, or keep us from them.
 
     Jobs may wait, it says.
     """
@@ -145,12 +145,6 @@ async def stay(db: Database, *, uuids: Sequence[UUID], draining: bool) -> dict[U
           FROM settings
           WHERE p.uuid = ANY ($1::uuid[]) AND p.state <> 'dead'
           RETURNING p.uuid
-        ),
-        shown AS (
-          UPDATE oban_producers AS o
-          SET updated_at = timezone('UTC', clock_timestamp())
-          FROM alive
-          WHERE o.uuid = alive.uuid
         )
         SELECT q.uuid, q.paused, q.stopped, q.local_limit, q.limited, true AS waiting
         FROM alive
