@@ -10,7 +10,9 @@ import pytest
 
 from quarterjack.errors import SettingInvalid
 from quarterjack.queries import prune
-from quarterjack_scheduler import retention
+from quarterjack_scheduler import retention, upkeep
+from quarterjack_scheduler.retention import Keep, Retention
+from quarterjack_scheduler.upkeep import Pruner
 from tests.conftest import TestDatabase
 from tests.scheduler.rows import add_job, states
 
@@ -18,6 +20,10 @@ WEEK = timedelta(days=7)
 OLD = """
 UPDATE oban_jobs
 SET attempted_at = 'epoch', completed_at = 'epoch', cancelled_at = 'epoch', discarded_at = 'epoch'
+"""
+FILL = """
+INSERT INTO oban_jobs (state, worker, args, completed_at, cancelled_at, discarded_at)
+SELECT $1::text::oban_job_state, n, '{}', now(), now(), now() FROM generate_series(1, $2::integer) AS n
 """
 
 
@@ -27,8 +33,12 @@ async def test_age_and_count_prune_only_what_has_ended(database: TestDatabase) -
     await add_job(database.pool, "running", state="executing", attempt=1)
 
     assert await prune.completed(database.pool, age=WEEK, limit=10) == 1
-    assert await prune.beyond(database.pool, state="completed", keep=1, limit=10) == 1
-    assert await prune.beyond(database.pool, state="executing", keep=0, limit=10) == 0
+    beyond = await prune.newest_beyond(database.pool, state="completed", keep=1)
+    assert beyond is not None
+    assert await prune.newest_beyond(database.pool, state="completed", keep=2) is None
+    assert await prune.newest_beyond(database.pool, state="executing", keep=0) is None
+    assert await prune.up_to(database.pool, state="completed", id=beyond, limit=10) == 1
+    assert await prune.up_to(database.pool, state="executing", id=2**62, limit=10) == 0
 
     assert await states(database) == {"newest": "completed", "running": "executing"}
 
@@ -39,7 +49,7 @@ async def test_age_and_count_prune_only_what_has_ended(database: TestDatabase) -
         ("completed", partial(prune.completed, age=WEEK)),
         ("cancelled", partial(prune.cancelled, age=WEEK)),
         ("discarded", partial(prune.discarded, age=WEEK)),
-        ("completed", partial(prune.beyond, state="completed", keep=0)),
+        ("completed", partial(prune.up_to, state="completed", id=2**62)),
     ],
 )
 async def test_a_job_that_was_or_is_just_being_retried_is_not_pruned(
@@ -57,6 +67,27 @@ async def test_a_job_that_was_or_is_just_being_retried_is_not_pruned(
             assert await pruned_by(database.pool, limit=10) == 1
 
     assert await states(database) == {"retried": "available", "waits": "available"}
+
+
+async def test_the_newest_of_each_state_stay_and_the_others_go_in_slices(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for state, count in (("completed", 7), ("cancelled", 3), ("discarded", 2), ("available", 4)):
+        await database.pool.execute(FILL, state, count)
+    monkeypatch.setattr(upkeep, "PRUNE_LIMIT", 2)
+    keep = Keep(age=timedelta(days=1), count=2)
+    pruner = Pruner(Retention(completed=keep, cancelled=keep, discarded=keep), own_traces=False)
+
+    async with database.pool.acquire() as connection:
+        while await pruner.prune(connection) < upkeep.PRUNE_EVERY:
+            assert await database.pool.fetchval("SELECT count(*) > 10 FROM oban_jobs")
+
+    left = await database.pool.fetch("SELECT state::text, worker FROM oban_jobs ORDER BY id")
+    assert [(job["state"], job["worker"]) for job in left] == [
+        *(("completed", "6"), ("completed", "7"), ("cancelled", "2"), ("cancelled", "3")),
+        *(("discarded", "1"), ("discarded", "2")),
+        *(("available", each) for each in "1234"),
+    ]
 
 
 async def test_the_ledger_is_pruned_below_the_watermark(database: TestDatabase) -> None:

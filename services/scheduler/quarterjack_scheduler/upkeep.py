@@ -174,6 +174,7 @@ class Pruner:
         self._keep = retention
         self._own_traces = own_traces
         self._count_at = 0.0
+        self._beyond: dict[str, int] = {}
         self._mended = self._pruned = 0
 
     async def prune(self, db: Connection) -> float:
@@ -186,12 +187,10 @@ class Pruner:
             await prune.discarded(db, age=keep.discarded.age, limit=PRUNE_LIMIT),
         ]
         if boot() >= self._count_at:
-            deleted += [
-                await self._beyond(db, "completed", keep.completed.count),
-                await self._beyond(db, "cancelled", keep.cancelled.count),
-                await self._beyond(db, "discarded", keep.discarded.count),
-            ]
-            self._count_at = boot() + (0 if PRUNE_LIMIT in deleted else COUNT_EVERY)
+            self._beyond = await self._count(db)
+            self._count_at = boot() + COUNT_EVERY
+        for state, id in self._beyond.items():
+            deleted.append(await prune.up_to(db, state=state, id=id, limit=PRUNE_LIMIT))
         ledger = await prune.ledger(db, age=LEDGER_AGE, limit=PRUNE_LIMIT)
         if sum(deleted) or ledger:
             log.info("pruned %d jobs and %d ledger lines", sum(deleted), ledger)
@@ -215,5 +214,15 @@ class Pruner:
         self._pruned, deleted = await flows.prune(db, beyond=self._pruned, limit=PRUNE_LIMIT)
         return deleted
 
-    async def _beyond(self, db: Connection, state: str, count: int) -> int:
-        return await prune.beyond(db, state=state, keep=count, limit=PRUNE_LIMIT)
+    async def _count(self, db: Connection) -> dict[str, int]:
+        """Give, for each state with too many jobs, the newest that is too much."""
+        keep, found = self._keep, dict[str, int]()
+        for state, count in (
+            ("completed", keep.completed.count),
+            ("cancelled", keep.cancelled.count),
+            ("discarded", keep.discarded.count),
+        ):
+            id = await prune.newest_beyond(db, state=state, keep=count)
+            if id is not None:
+                found[state] = id
+        return found

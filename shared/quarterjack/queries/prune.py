@@ -65,8 +65,28 @@ async def discarded(db: Database, *, age: timedelta, limit: int) -> int:
     )
 
 
-async def beyond(db: Database, *, state: str, keep: int, limit: int) -> int:
-    """Delete the oldest jobs of an ended state beyond the newest `keep`; how many."""
+async def newest_beyond(db: Database, *, state: str, keep: int) -> int | None:
+    """Give the newest job of an ended state that is not among the newest `keep`, by id; None if there is none.
+
+    It reads as many entries of an index as are to be kept.
+    """
+    id: int | None = await db.fetchval(
+        """
+        SELECT id
+        FROM oban_jobs
+        WHERE state = $1::text::oban_job_state AND state IN ('completed', 'cancelled', 'discarded')
+        ORDER BY id DESC
+        OFFSET $2
+        LIMIT 1
+        """,
+        state,
+        keep,
+    )
+    return id
+
+
+async def up_to(db: Database, *, state: str, id: int, limit: int) -> int:
+    """Delete the oldest jobs of an ended state up to an id; how many."""
     return _count(
         await db.execute(
             """
@@ -77,21 +97,14 @@ async def beyond(db: Database, *, state: str, keep: int, limit: int) -> int:
               WHERE
                 state = $1::text::oban_job_state
                 AND state IN ('completed', 'cancelled', 'discarded')
-                AND id <= (
-                  SELECT id
-                  FROM oban_jobs
-                  WHERE state = $1::text::oban_job_state AND state IN ('completed', 'cancelled', 'discarded')
-                  ORDER BY id DESC
-                  OFFSET $2
-                  LIMIT 1
-                )
+                AND id <= $2
               ORDER BY id
               LIMIT $3
               FOR UPDATE SKIP LOCKED
             )
             """,
             state,
-            keep,
+            id,
             limit,
         )
     )
