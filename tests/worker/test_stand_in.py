@@ -7,15 +7,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from uuid import UUID
 
 import pytest
 
 import quarterjack
+from quarterjack_worker import stand_in as module
 from quarterjack_worker.settings import Settings
 from quarterjack_worker.stand_in import StandIn
 from quarterjack_worker.supervisor import Supervisor
 from tests.conftest import TestDatabase
+from tests.waiting import until
 from tests.worker.test_claims import producer
 from tests.worker.working import ended
 
@@ -33,12 +36,12 @@ def environment(database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @contextmanager
-def without_turns(code: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """A process, and a pipe that nobody writes to but that stays open after its end."""
+def without_turns(code: str) -> Iterator[tuple["subprocess.Popen[bytes]", int, int]]:
+    """A process, and both ends of a pipe that it does not write to, and that stays open after its end."""
     reader, writer = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", code])
     try:
-        yield process, reader
+        yield process, reader, writer
     finally:
         process.kill()
         process.wait()
@@ -56,7 +59,7 @@ async def test_it_beats_for_what_works_and_kills_it_after_a_while(database: Test
     await database.pool.execute("UPDATE qj_producers SET heartbeat_at = 'epoch'")
     await database.pool.execute("UPDATE qj_producers SET state = 'dead' WHERE uuid = $1", dead)
 
-    with without_turns(WORKS) as (process, turns):
+    with without_turns(WORKS) as (process, turns, _):
         standing = stand_in(process.pid, alive, dead)
         await asyncio.to_thread(standing.watch, turns)
         assert process.wait() == -signal.SIGKILL
@@ -67,9 +70,31 @@ async def test_it_beats_for_what_works_and_kills_it_after_a_while(database: Test
 
 
 @pytest.mark.linux
+async def test_each_turn_gives_it_its_time_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Jobs that hold the interpreter for a while, one after the other, cost nobody the process."""
+    monkeypatch.setattr(module, "QUIET_FOR", 0.1)
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.1)
+    with without_turns(WORKS) as (process, turns, showing):
+        standing = StandIn(process.pid, [], "n", draining=lambda: False)
+        watching = asyncio.create_task(asyncio.to_thread(standing.watch, turns))
+        await until(partial(_began, caplog, 1))
+        os.write(showing, b".")
+
+        await until(partial(_began, caplog, 2))
+        process.kill()
+        await watching
+
+
+async def _began(caplog: pytest.LogCaptureFixture, times: int) -> bool:
+    return sum("beating for it" in record.message for record in caplog.records) >= times
+
+
+@pytest.mark.linux
 async def test_an_end_is_seen_though_the_pipe_is_still_open() -> None:
     """As it is where a handler has forked."""
-    with without_turns(WAITS) as (process, turns):
+    with without_turns(WAITS) as (process, turns, _):
         standing = stand_in(process.pid)
         watching = asyncio.create_task(asyncio.to_thread(standing.watch, turns))
         process.kill()
