@@ -12,9 +12,24 @@ from quarterjack import Enqueued, JobInvalid, NewJob, Unique
 from quarterjack.queries import replacing
 from quarterjack.queries.replacing import Replacement
 from tests.conftest import TestDatabase
+from tests.waiting import until
+from tests.worker.limited import BLOCKED
 
 LATER = datetime(2040, 1, 1, tzinfo=UTC)
 ONE = Unique(period=None, states="incomplete", keys=("id",), replace=("args", "scheduled_at"))
+
+
+def wanted(id: int, key: str) -> Replacement:
+    return Replacement(
+        id=id,
+        key=key,
+        fields=["args", "scheduled_at"],
+        args='{"id": 2}',
+        scheduled_at=None,
+        priority=0,
+        max_attempts=1,
+        tags=[],
+    )
 
 
 async def test_what_waits_is_replaced_in_the_named_fields(database: TestDatabase) -> None:
@@ -46,6 +61,41 @@ async def test_what_runs_is_left_as_it_is(database: TestDatabase) -> None:
     assert (await database.row("SELECT args FROM oban_jobs"))["args"]["n"] == 1
 
 
+async def test_what_begins_just_now_is_left_as_it_is(database: TestDatabase) -> None:
+    """It would otherwise run a second time."""
+    await quarterjack.enqueue(database.pool, "w", {"id": 1}, unique=ONE)
+    job = await database.row("SELECT id, meta ->> 'qj_unique' AS key FROM oban_jobs")
+    async with database.pool.acquire() as worker, worker.transaction():
+        await worker.execute("UPDATE oban_jobs SET state = 'executing', attempt = 1")
+        late = asyncio.create_task(replacing.replace(database.pool, [wanted(**job)]))
+        await until(lambda: database.pool.fetchval(BLOCKED))
+
+    assert await late == set()
+    assert await database.pool.fetchval("SELECT state::text FROM oban_jobs") == "executing"
+
+
+async def test_jobs_are_locked_by_id_whatever_order_they_are_found_in(
+    database: TestDatabase,
+) -> None:
+    """Or two batches would wait for each other."""
+    for id in (1, 2):
+        await quarterjack.enqueue(database.pool, "w", {"id": id}, unique=ONE)
+    await database.pool.execute("UPDATE oban_jobs SET priority = 1 WHERE id = 1")
+    jobs = await database.pool.fetch(
+        "SELECT id, meta ->> 'qj_unique' AS key FROM oban_jobs ORDER BY id DESC"
+    )
+    async with database.pool.acquire() as other, other.transaction():
+        await other.execute("SELECT FROM oban_jobs WHERE id = 1 FOR UPDATE")
+        late = asyncio.create_task(
+            replacing.replace(database.pool, [wanted(**job) for job in jobs])
+        )
+        await until(lambda: database.pool.fetchval(BLOCKED))
+
+        await other.execute("SELECT FROM oban_jobs WHERE id = 2 FOR UPDATE NOWAIT")
+
+    assert await late == {1, 2}
+
+
 async def test_what_is_not_named_stays_as_it_is(database: TestDatabase) -> None:
     """The state and its instant belong together, and a job keeps an attempt to wait for."""
     few = Unique(period=None, keys=("id",), replace=("max_attempts",))
@@ -63,18 +113,8 @@ async def test_what_is_not_named_stays_as_it_is(database: TestDatabase) -> None:
 async def test_a_job_that_has_given_its_key_up_is_not_replaced(database: TestDatabase) -> None:
     """As when its period ended since it was found to hold it."""
     made = await quarterjack.enqueue(database.pool, "w", {"id": 1}, unique=ONE)
-    wanted = Replacement(
-        id=made.id or 0,
-        key="another",
-        fields=["args"],
-        args='{"id": 2}',
-        scheduled_at=None,
-        priority=0,
-        max_attempts=1,
-        tags=[],
-    )
 
-    assert await replacing.replace(database.pool, [wanted]) == set()
+    assert await replacing.replace(database.pool, [wanted(made.id or 0, "another")]) == set()
     assert (await database.row("SELECT args FROM oban_jobs"))["args"] == {"id": 1}
 
 
