@@ -51,7 +51,7 @@ PAGES = (
     *("/schedules", "/schedules/nightly", "/schedules/paused", "/schedules/broken", "/jobs", "/jobs/4", "/jobs/5"),
     *("/schedules/nightly/edit", "/schedules/nightly/run", "/schedules/nightly/pause", "/schedules/nightly/delete"),
     *("/catalogue", "/catalogue/run?worker=count", "/freeze", "/new-schedule", "/account", "/nowhere", "/cluster"),
-    *("/queues", "/queues/sums", "/jobs/all/cancel?queue=sums", "/jobs?done=delete+3"),
+    *("/queues", "/queues/sums", "/jobs/all/cancel?queue=sums"),
     *("/jobs/9", "/jobs?state=suspended", "/workflows/00000000000000000000000000000000"),
     *("/schedules?q=nothing", "/schedules/nightly/backfill", "/schedules/nightly/backfill?from=x&to="),
 )  # fmt: skip

@@ -60,6 +60,27 @@ async def test_what_was_counted_is_done_and_audited(
     )
 
 
+async def test_what_was_done_is_told_to_who_did_it_alone(admin: Admin) -> None:
+    await admin.database.pool.execute(FILL)
+    ana, ben = await admin.signed_in("ana"), await admin.signed_in("ben")
+    asked = await ana.get("/jobs/all/delete?queue=sums")
+    done = await ana.post("/jobs/all/delete", asked.fields() | {"reason": "wrong data"})
+    seal = done.path.rpartition(" ")[2]
+
+    told = [
+        "Deleted:" in (await visitor.get(path)).text
+        for visitor, path in [
+            (ana, done.path),
+            (ana, done.path.replace("delete 21", "delete 22")),
+            (ana, "/jobs?done=delete+21"),
+            (ben, done.path),
+            (ben, f"/jobs?done=delete+21+{seal}"),
+        ]
+    ]
+
+    assert told == [True, False, False, False, False]
+
+
 async def test_it_is_bounded(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "MOST", 4)
     await admin.database.pool.execute(FILL)

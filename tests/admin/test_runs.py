@@ -31,6 +31,10 @@ async def test_run_now_makes_the_schedules_job(admin: Admin) -> None:
     job = await admin.database.row("SELECT * FROM oban_jobs")
     assert page.path == f"/jobs/{job['id']}?from=run"
     assert "was enqueued" in page.text
+    await admin.database.pool.execute(
+        "UPDATE oban_jobs SET inserted_at = inserted_at - interval '2 minutes'"
+    )
+    assert "was enqueued" not in (await visitor.get(page.path)).text
     assert (job["worker"], job["queue"], job["args"], job["tags"]) == (
         "count",
         "sums",

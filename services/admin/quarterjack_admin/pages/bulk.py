@@ -11,7 +11,7 @@ from quarterjack.queries import access, bulk, job_lists
 from quarterjack.queries.bulk import MOST, Chosen
 from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import reading, session_of, writing
-from quarterjack_admin.pages.runs import WINDOW, Filter
+from quarterjack_admin.pages.runs import WINDOW, Filter, write_done
 from quarterjack_admin.paging import read_number
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
@@ -135,7 +135,7 @@ async def _act(request: web.Request, action: Action) -> web.Response:
             reason=reason,
             result="ok" if done else "conflict",
         )
-    raise web.HTTPSeeOther(wanted.address(done=f"{action.name} {done}"))
+    raise web.HTTPSeeOther(wanted.address(done=write_done(request, f"{action.name} {done}")))
 
 
 def choose(wanted: Filter, action: Action, upto: int) -> Chosen:

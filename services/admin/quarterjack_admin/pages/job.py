@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +23,7 @@ from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
 from quarterjack_admin.words import pretty
 
+FRESH = timedelta(minutes=1)
 JOURNALS = 5
 TAGS = 100
 NO_JOB = "There is no such job. It never was, or it was pruned after its end."
@@ -95,7 +96,7 @@ async def show(request: web.Request) -> web.Response:
         trigger=standing.trigger(job),
         retriable=job.state in RETRIABLE,
         cancellable=job.state in CANCELLABLE,
-        fresh=request.query.get("from") == "run",
+        fresh="from" in request.query and shell.now - job.inserted_at < FRESH,
     )
 
 

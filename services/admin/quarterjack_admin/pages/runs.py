@@ -13,7 +13,8 @@ from quarterjack.model import Job, JobState
 from quarterjack.queries import catalogue, flow_lists, job_lists, runs, shown
 from quarterjack.queries.flow_lists import Neighbour
 from quarterjack.redaction import redact, scrub
-from quarterjack_admin.keys import reading
+from quarterjack_admin.guard import seal
+from quarterjack_admin.keys import reading, session_of
 from quarterjack_admin.paging import Page, read_number
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
@@ -136,11 +137,22 @@ async def show(request: web.Request) -> web.Response:
         counted=runs.COUNTED,
         window=WINDOW if wanted.windowed and newest > WINDOW else None,
         rows=[_row(job, waits.get(job.id, ()), hidden.get(job.worker, ())) for job in jobs],
-        done=DONE.fullmatch(request.query.get("done", "")),
+        done=_read_done(request),
         back=back and wanted.address(before=back),
         on=on and wanted.address(after=on),
         further=further and wanted.address(after=further),
     )
+
+
+def write_done(request: web.Request, done: str) -> str:
+    """Write what was done for an address of this session; in any other it says nothing."""
+    return f"{done} {seal(session_of(request), done)}"
+
+
+def _read_done(request: web.Request) -> re.Match[str] | None:
+    told = request.query.get("done", "")
+    done = told.rpartition(" ")[0]
+    return DONE.fullmatch(done) if told == write_done(request, done) else None
 
 
 async def _count(db: Connection, wanted: Filter, newest: int) -> Mapping[str, int]:
