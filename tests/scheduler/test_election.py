@@ -183,6 +183,19 @@ async def test_a_cut_session_costs_at_most_one_term(database: TestDatabase) -> N
     assert await database.pool.fetchval("SELECT term <= 2 FROM qj_lease")
 
 
+@pytest.mark.parametrize("removal", ["DELETE FROM qj_lease", "TRUNCATE qj_lease, qj_terms"])
+async def test_a_lease_that_was_removed_is_made_anew(database: TestDatabase, removal: str) -> None:
+    async with replica(database.address, "same"), replica(database.address, "same"):
+        await until(lambda: database.pool.fetchval(LEADER))
+        before = await database.row(LEASE)
+
+        await database.pool.execute(removal)
+
+        await until(lambda: database.pool.fetchval(LEADER))
+        after = await database.row(LEASE)
+    assert after["term"] == (before["term"] if "TRUNCATE" in removal else before["term"] + 1)
+
+
 async def _free(database: TestDatabase) -> bool:
     return (await beat(database.pool, uuid4())).free
 

@@ -205,8 +205,9 @@ class Election:
     async def _step_down(self, connection: "Connection[Record]", standing: lease.Standing) -> None:
         """Lead no more; if it was for want of progress, let another try before seeking the lease again."""
         stuck = self._stuck > 0 and standing.term == self._term
-        why = "its tick loop is stuck" if stuck else f"term {standing.term} has begun"
-        log.warning("lost term %d: %s", self._term, why)
+        newer = standing.term > self._term
+        why = f"term {standing.term} has begun" if newer else "the database holds it no more"
+        log.warning("lost term %d: %s", self._term, "its tick loop is stuck" if stuck else why)
         if stuck:
             self._shy_until = boot() + SHY_FOR
             await self._give_back(connection)

@@ -39,7 +39,7 @@ async def beat(
     """Show this replica as alive and, with a `term` of its own, renew the lease.
 
     This leader's own enqueue, which locks the row's key, does not hinder it; a row that somebody takes is passed over.
-    `free` means that acquiring it would succeed.
+    `free` means that acquiring it would succeed. A lease that somebody has deleted is made anew, for the next beat.
     """
     record = await db.fetchrow(
         """
@@ -94,6 +94,20 @@ async def beat(
         clock_offset,
         term,
         ttl,
+    )
+    return Standing(**record) if record else await _make_anew(db)
+
+
+async def _make_anew(db: Database) -> Standing:
+    """Make the row of the lease that a migration makes; its terms go on after those that are known."""
+    record = await db.fetchrow(
+        """
+        INSERT INTO qj_lease AS l (name, term)
+        SELECT 'scheduler', coalesce(max(term), 0) FROM qj_terms
+        ON CONFLICT (name) DO UPDATE SET term = l.term
+        RETURNING
+          false AS leading, term, holder, '0'::interval AS remaining, false AS free, clock_timestamp() AS now
+        """
     )
     assert record is not None
     return Standing(**record)
