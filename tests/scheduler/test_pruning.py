@@ -137,6 +137,31 @@ async def test_old_terms_backfills_and_losses_are_pruned(database: TestDatabase)
     assert [record["request_id"] for record in left] == ["34 days", "50 days"]
 
 
+async def test_a_step_that_is_refused_keeps_no_other_from_being_taken(
+    database: TestDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    await add_job(database.pool, "old", state="completed", completed_ago="8 days")
+    await database.pool.execute(
+        """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+          RAISE EXCEPTION 'not yours' USING ERRCODE = 'insufficient_privilege';
+        END $$;
+        CREATE TRIGGER refuse BEFORE DELETE ON oban_jobs FOR EACH ROW EXECUTE FUNCTION refuse();
+        INSERT INTO qj_peers (uuid, node, pid, version, started_at, heartbeat_at)
+        VALUES (gen_random_uuid(), 'gone', 1, '0', now(), now() - interval '1 day')
+        """
+    )
+
+    async with database.pool.acquire() as db:
+        await Pruner(retention.from_environment(), own_traces=False).prune(db)
+
+    assert await database.pool.fetchval("SELECT count(*) FROM qj_peers") == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        "could not prune: not yours; going on"
+    ]
+
+
 @pytest.mark.parametrize("text", ["", "7", "0d", "7d -1", "7 d", "7d 1 1", "1e3d"])
 def test_a_retention_that_cannot_be_meant_is_refused(
     monkeypatch: pytest.MonkeyPatch, text: str

@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
+
 from quarterjack.asking import ask
 from quarterjack.clock import boot
 from quarterjack.database import LOST, Connection, Pool
@@ -32,7 +34,7 @@ from quarterjack_scheduler.turns import Turn, soon
 log = logging.getLogger(__name__)
 
 ANSWER_WITHIN = 30.0
-RETRY = 0.2
+RETRY, LONGEST_RETRY = 0.2, 5.0
 STAGE_LIMIT = 5_000
 SWEEP_EVERY = 1.0
 RESCUE_LIMIT = 500
@@ -58,21 +60,21 @@ async def repeat(
 ) -> None:
     """Do the work while this replica leads, each time after the pause in seconds that it asked for.
 
-    Work that asks for none waits until its `turn` is told of something to do.
+    Work that asks for none waits until its `turn` is told of something to do. What fails is tried ever more rarely.
     """
     turn = turn or Turn()
-    reachable = True
+    reachable, delay = True, RETRY
     while True:
         pause: float | None = RETRY
         turn.take()
         if election.term is not None:
             try:
                 pause = await ask(pool, work, ANSWER_WITHIN)
-                reachable = True
+                reachable, delay = True, RETRY
             except LOST as error:
                 if reachable:
                     log.warning("could not %s: %s; trying again", what, error)
-                reachable = False
+                reachable, pause, delay = False, delay, min(delay * 2, LONGEST_RETRY)
         await turn.wait(pause)
 
 
@@ -178,32 +180,33 @@ class Pruner:
         self._mended = self._pruned = 0
 
     async def prune(self, db: Connection) -> float:
+        """Take each step, also after one that the database refuses; seconds to rest."""
         keep = self._keep
-        for id in await upkeep.discard_exhausted(db):
-            log.warning("discarded job %s, which had no attempt left", id)
+        await _step(db, _discard_exhausted(db))
         deleted = [
-            await prune.completed(db, age=keep.completed.age, limit=PRUNE_LIMIT),
-            await prune.cancelled(db, age=keep.cancelled.age, limit=PRUNE_LIMIT),
-            await prune.discarded(db, age=keep.discarded.age, limit=PRUNE_LIMIT),
+            await _step(db, prune.completed(db, age=keep.completed.age, limit=PRUNE_LIMIT)),
+            await _step(db, prune.cancelled(db, age=keep.cancelled.age, limit=PRUNE_LIMIT)),
+            await _step(db, prune.discarded(db, age=keep.discarded.age, limit=PRUNE_LIMIT)),
         ]
         if boot() >= self._count_at:
-            self._beyond = await self._count(db)
+            await _step(db, self._count(db))
             self._count_at = boot() + COUNT_EVERY
         for state, id in self._beyond.items():
-            deleted.append(await prune.up_to(db, state=state, id=id, limit=PRUNE_LIMIT))
-        ledger = await prune.ledger(db, age=LEDGER_AGE, limit=PRUNE_LIMIT)
+            up_to = prune.up_to(db, state=state, id=id, limit=PRUNE_LIMIT)
+            deleted.append(await _step(db, up_to))
+        ledger = await _step(db, prune.ledger(db, age=LEDGER_AGE, limit=PRUNE_LIMIT))
         if sum(deleted) or ledger:
             log.info("pruned %d jobs and %d ledger lines", sum(deleted), ledger)
-        await lease.forget_silent_peers(db)
-        await upkeep.forget_dead_producers(db)
-        told = await journals.prune(db, age=JOURNAL_AGE, limit=PRUNE_LIMIT)
+        await _step(db, lease.forget_silent_peers(db))
+        await _step(db, upkeep.forget_dead_producers(db))
+        told = await _step(db, journals.prune(db, age=JOURNAL_AGE, limit=PRUNE_LIMIT))
         for forget in (deliveries.prune, prune.leaderships, prune.backfills, prune.losses):
-            await forget(db, age=LEDGER_AGE)
-        await limits.forget_rates(db)
-        await limits.forgive(db)
-        edges = await self._tend_edges(db)
+            await _step(db, forget(db, age=LEDGER_AGE))
+        await _step(db, limits.forget_rates(db))
+        await _step(db, limits.forgive(db))
+        edges = await _step(db, self._tend_edges(db))
         if self._own_traces:
-            await traces.prune(db)
+            await _step(db, traces.prune(db))
         return 0.1 if PRUNE_LIMIT in (*deleted, ledger, told, edges) else PRUNE_EVERY
 
     async def _tend_edges(self, db: Connection) -> int:
@@ -214,9 +217,9 @@ class Pruner:
         self._pruned, deleted = await flows.prune(db, beyond=self._pruned, limit=PRUNE_LIMIT)
         return deleted
 
-    async def _count(self, db: Connection) -> dict[str, int]:
-        """Give, for each state with too many jobs, the newest that is too much."""
-        keep, found = self._keep, dict[str, int]()
+    async def _count(self, db: Connection) -> None:
+        """Note, for each state with too many jobs, the newest that is too much."""
+        keep, self._beyond = self._keep, {}
         for state, count in (
             ("completed", keep.completed.count),
             ("cancelled", keep.cancelled.count),
@@ -224,5 +227,20 @@ class Pruner:
         ):
             id = await prune.newest_beyond(db, state=state, keep=count)
             if id is not None:
-                found[state] = id
-        return found
+                self._beyond[state] = id
+
+
+async def _discard_exhausted(db: Connection) -> None:
+    for id in await upkeep.discard_exhausted(db):
+        log.warning("discarded job %s, which had no attempt left", id)
+
+
+async def _step(db: Connection, work: Coroutine[Any, Any, int | None]) -> int:
+    """Take one step, and give its count; 0 if the database refuses it."""
+    try:
+        return await work or 0
+    except asyncpg.PostgresError as error:
+        if db.is_closed():
+            raise
+        log.warning("could not prune: %s; going on", error)
+        return 0
