@@ -63,6 +63,27 @@ async def test_only_what_the_server_itself_refuses_makes_its_leader_sick(
     assert not sending.sick
 
 
+async def test_what_is_refused_again_and_again_is_said_once(
+    database: TestDatabase,
+    db: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sending, _, batch, term = await prepared(database, db, "a")
+    for why in ("no rights", "no rights", "no space"):
+
+        async def refused(*_: Any, why: str = why, **__: Any) -> None:
+            raise asyncpg.DiskFullError(why)
+
+        monkeypatch.setattr(ticks, "strike", refused)
+        await sending.strike(db, batch, term)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "could not fire a: no rights; trying again",
+        "could not fire a: no space; trying again",
+    ]
+
+
 async def test_a_leader_that_is_fenced_looks_who_leads_at_once(
     database: TestDatabase, db: Connection
 ) -> None:

@@ -61,6 +61,7 @@ class Striker:
         self.tally = Tally()
         self.sick = False
         self.again_at: datetime | None = None
+        self._refusals: dict[int, str] = {}
         self._election = election
         self._telemetry = telemetry
         self._progressed = progressed
@@ -160,7 +161,9 @@ class Striker:
         except asyncpg.PostgresError as error:
             if db.is_closed():
                 raise
-            log.warning("could not fire %s: %s; trying again", ready.due.name, error)
+            if self._refusals.get(ready.due.id) != str(error):
+                log.warning("could not fire %s: %s; trying again", ready.due.name, error)
+            self._refusals[ready.due.id] = str(error)
             self.sick = not isinstance(error, OTHERS_FAULT)
             return False
 
@@ -186,6 +189,7 @@ class Striker:
         await self._ring(db, struck)
         asked = {ready.due.id: ready for ready in batch}
         for tick in struck:
+            self._refusals.pop(tick.schedule_id, None)
             _log(asked[tick.schedule_id].due.name, tick)
             self._trace(asked[tick.schedule_id].span, tick, began)
         return len({tick.schedule_id for tick in struck}) == len(batch)

@@ -113,8 +113,10 @@ class TickLoop:
             return max(0.0, began + PASS_EVERY - boot())
 
         settled = await self._decide(term, db)
-        if settled is not None or more:
-            return AGAIN if settled is False else 0.0
+        if settled is False:
+            return PASS_EVERY if self._striker.sick else AGAIN
+        if settled or more:
+            return 0.0
         return max(0.0, began + PASS_EVERY - boot())
 
     async def _resume(self, db: Connection) -> None:
