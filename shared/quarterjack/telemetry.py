@@ -34,7 +34,7 @@ class Telemetry:
         self.on = switched_on("QUARTERJACK_TELEMETRY")
         self.service = service
         self.instance = instance
-        self.dropped = 0
+        self._kept = True
         self._ended: deque[Span] = deque(maxlen=CAPACITY)
 
     def start(
@@ -63,8 +63,6 @@ class Telemetry:
             return
         span.ended = time.time_ns()
         span.error = error if error is not None else span.error
-        if len(self._ended) == CAPACITY:
-            self.dropped += 1
         self._ended.append(span)
 
     @contextmanager
@@ -92,12 +90,14 @@ class Telemetry:
             await self.flush(pool)
 
     async def flush(self, pool: Pool) -> None:
-        """Write what has ended; a batch that cannot be written is dropped and counted."""
+        """Write what has ended; a batch that cannot be written is dropped."""
         while self._ended:
             batch = [self._ended.popleft() for _ in range(min(BATCH, len(self._ended)))]
             try:
                 await traces.insert(pool, self.service, self.instance, batch)
+                self._kept = True
             except LOST as error:
-                self.dropped += len(batch)
-                log.debug("dropped %d spans: %s", len(batch), error)
+                if self._kept:
+                    log.warning("could not write spans: %s; they are dropped", error)
+                self._kept = False
                 return
