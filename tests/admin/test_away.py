@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from quarterjack_admin.events import PER_SESSION
+from quarterjack_admin.events import PER_ACCOUNT
 from tests.admin.conftest import Admin, serve
 from tests.conftest import TestDatabase
 from tests.waiting import until
@@ -92,18 +92,38 @@ async def test_a_page_that_is_gone_before_its_stream_begins_is_no_error(
 
 async def test_pages_that_are_gone_take_no_place_from_those_that_come(admin: Admin) -> None:
     ana = await admin.signed_in()
-    for _ in range(PER_SESSION):
+    for _ in range(PER_ACCOUNT):
         async with ana.session.get(f"{admin.origin}/events") as gone:
             await gone.content.readany()
             gone.close()
 
     async with AsyncExitStack() as open_pages:
         statuses = []
-        for _ in range(PER_SESSION + 1):
+        for _ in range(PER_ACCOUNT + 1):
             stream = ana.session.get(f"{admin.origin}/events")
             statuses.append((await open_pages.enter_async_context(stream)).status)
 
-    assert statuses == [200] * PER_SESSION + [429]
+    assert statuses == [200] * PER_ACCOUNT + [429]
+
+
+async def test_an_account_takes_its_share_of_the_streams_in_however_many_sessions(
+    admin: Admin,
+) -> None:
+    ana = await admin.signed_in("ana")
+    ben = await admin.signed_in("ben")
+    async with AsyncExitStack() as open_pages:
+        statuses = []
+        for number in range(PER_ACCOUNT + 1):
+            if number % 5 == 4:
+                await ana.sign_in("ana")
+            stream = ana.session.get(f"{admin.origin}/events")
+            statuses.append((await open_pages.enter_async_context(stream)).status)
+        async with ben.session.get(f"{admin.origin}/events") as other:
+            statuses.append(other.status)
+        page = await ana.get("/queues/sums")
+
+    assert statuses == [200] * PER_ACCOUNT + [429, 200]
+    assert "every 2s" in page.html
 
 
 async def test_an_open_page_keeps_no_admin_from_ending(database: TestDatabase) -> None:

@@ -18,7 +18,7 @@ from quarterjack.queries import cluster
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0
-PER_SESSION = 8
+PER_ACCOUNT = 20
 IN_ALL = 200
 
 Alive: TypeAlias = Callable[[], bool]
@@ -31,24 +31,24 @@ class Hub:
         self.version = 0
         self.closing = False
         self._changed = asyncio.Event()
-        self._streams: dict[bytes, list[Alive]] = {}
+        self._streams: dict[int, list[Alive]] = {}
 
     @contextmanager
-    def stream(self, session: bytes, alive: Alive) -> Iterator[bool]:
-        """Hold a place; False when this session, or everyone together, has too many open.
+    def stream(self, account: int, alive: Alive) -> Iterator[bool]:
+        """Hold a place; False when this account, or everyone together, has too many open.
 
         That a page is gone shows at the next write, so only those count that are `alive`: who goes from page to page
         leaves many within a heartbeat.
         """
-        mine = self._streams.setdefault(session, [])
-        allowed = _open(mine) < PER_SESSION and sum(map(_open, self._streams.values())) < IN_ALL
+        mine = self._streams.setdefault(account, [])
+        allowed = _open(mine) < PER_ACCOUNT and sum(map(_open, self._streams.values())) < IN_ALL
         mine.append(alive)
         try:
             yield allowed
         finally:
             mine.remove(alive)
             if not mine:
-                del self._streams[session]
+                del self._streams[account]
 
     async def next_after(self, seen: int, *, within: float) -> int:
         """Give the version once it is later than `seen`, after so many seconds, or when all is closing."""

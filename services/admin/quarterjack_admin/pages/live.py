@@ -19,7 +19,7 @@ HEARTBEAT = 10.0
 async def stream(request: web.Request) -> web.StreamResponse:
     """Send `changed` events until the page, its session or this process is gone."""
     hub, session = request.app[HUB], session_of(request)
-    with hub.stream(session.token_hash, lambda: request.transport is not None) as allowed:
+    with hub.stream(session.user_id, lambda: request.transport is not None) as allowed:
         if not allowed:
             raise web.HTTPTooManyRequests(headers={"Retry-After": "10"})
         response = web.StreamResponse(
