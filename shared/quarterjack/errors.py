@@ -4,7 +4,8 @@ QuarterjackError
  ├─ SchemaOutdated     the database lacks a migration this release needs
  ├─ SchemaUnknown      the database was migrated by another line of releases, or a migration file was edited
  ├─ SettingInvalid     an environment variable or option has a value that cannot be used
- └─ JobInvalid         a job cannot be enqueued as asked
+ ├─ JobInvalid         a job cannot be enqueued as asked
+ └─ JobUnknown         there is no such job
 """
 
 
@@ -26,3 +27,7 @@ class SettingInvalid(QuarterjackError):
 
 class JobInvalid(QuarterjackError, ValueError):
     """A job cannot be enqueued as asked."""
+
+
+class JobUnknown(QuarterjackError, LookupError):
+    """There is no job of that id, or no longer."""

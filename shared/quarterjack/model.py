@@ -64,6 +64,11 @@ class Job:
     cancelled_at: datetime | None
     discarded_at: datetime | None
 
+    @property
+    def result(self) -> Any:
+        """Give what its handler returned, if its type is `recorded`; otherwise None."""
+        return self.meta.get("result")
+
 
 Row = dict[str, Any]
 """What is written of a new job, by column; and what it waits for, or is unique by, if it does."""

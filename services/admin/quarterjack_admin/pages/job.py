@@ -83,7 +83,7 @@ async def show(request: web.Request) -> web.Response:
         progress=_progress(job, told),
         logs=[_log(journal) for journal in told if journal.lines],
         args=redact(job.args, paths),
-        result=redact(job.meta.get("result"), paths),
+        result=redact(job.result, paths),
         meta=redact(job.meta, [f"result.{path}" for path in paths]),
         warning=job.meta.get("warning"),
         producer=producer,
