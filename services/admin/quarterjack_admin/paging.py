@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LARGEST = 2**63 - 1
+LAST = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,11 @@ class Page:
     def backwards(cls, found: Sequence[int], size: int) -> "Page":
         """Make a page of ids found against their order."""
         return cls(ids=list(reversed(found[:size])), newer=len(found) > size, older=True)
+
+
+def read_page(text: str | None) -> int:
+    """Read the number of a page from an address."""
+    return min(read_number(text) or 1, LAST)
 
 
 def read_number(text: str | None) -> int | None:

@@ -205,9 +205,23 @@ async def names_by_worker(db: Database, workers: Sequence[str]) -> dict[str, lis
     return names
 
 
-async def job_types(db: Database) -> list[JobType]:
-    """List what workers can run."""
-    records = await db.fetch("SELECT * FROM qj_job_types ORDER BY worker LIMIT 1000")
+async def job_types(
+    db: Database, *, search: str = "", offset: int = 0, limit: int
+) -> list[JobType]:
+    """List what workers can run, by name; `search` is a part of some text."""
+    records = await db.fetch(
+        """
+        SELECT *
+        FROM qj_job_types
+        WHERE $1 = '' OR strpos(lower(concat_ws(' ', worker, description, queue, tags::text)), lower($1)) > 0
+        ORDER BY worker
+        OFFSET $2
+        LIMIT $3
+        """,
+        search,
+        offset,
+        limit,
+    )
     return [to_job_type(record) for record in records]
 
 

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from quarterjack.queries import cluster
 from quarterjack_admin.keys import reading
-from quarterjack_admin.paging import read_number
+from quarterjack_admin.paging import read_page
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
 
@@ -20,7 +20,7 @@ SKEWED = timedelta(seconds=2)
 @requires("view")
 async def show(request: web.Request) -> web.Response:
     """Show replicas, the lease, the terms and the workers."""
-    number = min(read_number(request.query.get("page")) or 1, 10_000)
+    number = read_page(request.query.get("page"))
     async with reading(request) as db:
         shell = await look_around(db)
         lease = await cluster.lease(db)

@@ -15,6 +15,7 @@ from quarterjack_admin.render import look_around, page, schedule_path
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,126}")
 NAME_RULE = "use letters, digits, and _ . : - after the first; at most 127"
+OFFERED = 1_000
 TAKEN = "a schedule has this name already"
 
 
@@ -102,7 +103,7 @@ async def _form(
 ) -> web.Response:
     async with reading(request) as db:
         around = await look_around_form(db, typed)
-        workers = [each.worker for each in await schedules.job_types(db)]
+        workers = [each.worker for each in await schedules.job_types(db, limit=OFFERED)]
     return form_page(
         request,
         "new.html",

@@ -6,6 +6,7 @@ from quarterjack.queries import calendars, cluster, holds, managed, runs, schedu
 from quarterjack_admin import standing
 from quarterjack_admin.keys import reading
 from quarterjack_admin.ownership import owner
+from quarterjack_admin.paging import read_page
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
 
@@ -20,7 +21,7 @@ async def show(request: web.Request) -> web.Response:
     search = request.query.get("q", "").strip()[:200]
     state = request.query.get("state", "all")
     state = state if state in STATES else "all"
-    number = _page_number(request.query.get("page", "1"))
+    number = read_page(request.query.get("page"))
     async with reading(request) as db:
         shell = await look_around(db)
         listed = await schedules.page(
@@ -56,10 +57,6 @@ async def show(request: web.Request) -> web.Response:
         states=STATES,
         number=number,
     )
-
-
-def _page_number(text: str) -> int:
-    return min(max(int(text), 1), 10_000) if text.isdecimal() and len(text) < 9 else 1
 
 
 ROUTES = [web.get("/schedules", show)]
