@@ -25,7 +25,7 @@ from quarterjack.database import (
 )
 from quarterjack.errors import SchemaOutdated, SchemaUnknown
 from quarterjack.process import MENDABLE, in_words
-from quarterjack.queries import databases, migrations
+from quarterjack.queries import databases, migrations, rights
 
 log = logging.getLogger(__name__)
 
@@ -92,13 +92,25 @@ async def _take_turn(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         await asyncio.sleep(0.2)
 
 
+async def check_for_service(db: Database) -> None:
+    """Refuse what `check` refuses, and log the rights that a service of this role would miss."""
+    await check(db)
+    if missing := await rights.missing(db):
+        log.error(
+            "the role %s lacks %s: what needs that will fail; the documentation's page Security has the grants",
+            await rights.role(db),
+            ", ".join(missing),
+        )
+
+
 async def check(db: Database) -> None:
     """Refuse a database that this release does not fit; SchemaOutdated or SchemaUnknown says why."""
     try:
         applied = await migrations.applied(db)
     except asyncpg.UndefinedTableError as error:
         raise SchemaOutdated(
-            "the database has no Quarterjack tables: run quarterjack-migrate"
+            "the database has no Quarterjack tables that this role may see: run quarterjack-migrate, "
+            "or grant it USAGE on the schema"
         ) from error
     _refuse_foreign(applied)
     if missing := [m.name for m in shipped() if m.name not in applied]:
@@ -169,7 +181,7 @@ async def _main(options: argparse.Namespace) -> None:
     if options.check:
         connection = await connect(address, name="quarterjack-migrate")
         try:
-            await check(connection)
+            await check_for_service(connection)
         finally:
             await connection.close()
         log.info("the schema fits this release")

@@ -23,6 +23,7 @@ MENDABLE = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
+    asyncpg.InvalidSchemaNameError,
 )
 """What keeps a program from starting until a person has done something."""
 STDERR = 2
@@ -143,9 +144,9 @@ def in_words(error: BaseException) -> str:
     match error:
         case QuarterjackError():
             return str(error)
-        case asyncpg.InsufficientPrivilegeError():
+        case asyncpg.InsufficientPrivilegeError() | asyncpg.InvalidSchemaNameError():
             return (
-                f"{error}: the role must own the qj_ tables and views, and read and write Oban's; "
-                "quarterjack-migrate needs CREATE on the schema"
+                f"{error}: give the role what the documentation's page Security grants; "
+                "quarterjack-migrate must own Oban's tables, with USAGE and CREATE on the schema"
             )
     return f"cannot reach the database: {error}"

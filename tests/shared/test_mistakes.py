@@ -56,7 +56,7 @@ async def test_each_program_says_in_one_line_what_keeps_it_from_starting(
     wrong = {
         f"{database.url}_other": "does not exist",
         f"postgresql://{role}_other@{address}": "does not exist",
-        f"postgresql://{role}@{host}/{name}": "must own the qj_ tables",
+        f"postgresql://{role}@{host}/{name}": "the documentation's page Security",
     }
 
     said = [await run({"DATABASE_URL": url}, *program) for url in wrong]

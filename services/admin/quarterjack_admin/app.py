@@ -99,7 +99,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
         patience=PATIENCE,
         reset=False,
     ) as pool:
-        await patiently(partial(migrate.check, pool), PATIENCE)
+        await patiently(partial(migrate.check_for_service, pool), PATIENCE)
         app[POOL] = pool
         who = f"quarterjack-admin {config.node} listener"
         beside = [

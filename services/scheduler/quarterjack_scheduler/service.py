@@ -41,7 +41,7 @@ async def serve() -> int:
         health.answering(place, blocked_after=BLOCKED_AFTER) as answers,
         open_pool(address, name=name, size=6, patience=PATIENCE, reset=False) as pool,
     ):
-        await patiently(partial(migrate.check, pool), PATIENCE)
+        await patiently(partial(migrate.check_for_service, pool), PATIENCE)
         replica = Replica(address, pool, node, keep, told, measured=place is not None)
         stopping = stop_event()
         answers.unready, answers.measures = replica.unready, replica.measures

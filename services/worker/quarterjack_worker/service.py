@@ -210,7 +210,7 @@ class Worker:
 
 
 async def _introduce(pool: Pool, node: str, queues: Queues) -> None:
-    await migrate.check(pool)
+    await migrate.check_for_service(pool)
     types = [type.registration() for type in REGISTRY.values()]
     await catalogue.register(pool, types, node=node)
     for name in await catalogue.seed(pool, types):
