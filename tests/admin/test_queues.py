@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -11,8 +11,7 @@ import asyncpg
 import pytest
 from yarl import URL
 
-from quarterjack.queries import limits, queues
-from quarterjack.queries.limits import Limits
+from quarterjack.queries import queues
 from quarterjack.queries.queues import ALL
 from quarterjack_admin.app import POOL_SIZE
 from tests.admin.conftest import Admin
@@ -82,83 +81,27 @@ async def test_what_cannot_be_is_told(
 
     assert (page.status, said in page.text) == (422, True), page.text
     assert "hx-get" not in page.html
+    assert page.field("reason") == fields["reason"].strip()
     assert (await ana.get(f"/queues/sums/{verb}")).path == "/queues/sums"
     assert await queues.steered(admin.database.pool, "sums") == []
 
 
-LIMITS = {
-    "global_limit": "3",
-    "rate_limit": "100",
-    "rate_period": "1m",
-    "rate_burst": "",
-    "partition_by": "tenant",
-    "reason": "their server is small",
-}
-
-
-async def test_limits_are_kept_shown_and_audited(admin: Admin) -> None:
-    ana = await admin.signed_in()
-
-    page = await ana.post("/queues/sums/limits", LIMITS)
-
-    assert "At most 3 jobs run at once. Up to 100 start at once, then 100 in 1 m." in page.text
-    assert await limits.read(admin.database.pool, "sums") == Limits(
-        global_limit=3, rate_limit=100, rate_period=timedelta(minutes=1), partition_by="tenant"
-    )
-    shown = page.fields()
-    assert {name: shown[name] for name in LIMITS} == LIMITS | {"reason": ""}
-    nothing = dict.fromkeys(LIMITS, "") | {"reason": "it has grown"}
-    assert (
-        "each node runs up to its own limit"
-        in (await ana.post("/queues/sums/limits", nothing)).text
-    )
-    rows = await admin.database.pool.fetch(
-        "SELECT before, after FROM qj_audit WHERE action = 'limit queue' ORDER BY id"
-    )
-    assert rows[1]["before"] == rows[0]["after"]
-    assert rows[0]["after"]["rate_period"] == 60
-
-
-@pytest.mark.parametrize(
-    ("field", "text", "said"),
-    [
-        ("global_limit", "0", "from 1 to 1000000"),
-        ("rate_limit", "", "give both"),
-        ("rate_period", "soon", "soon"),
-        ("rate_period", "400d", "1 ms to 31 days"),
-        ("rate_period", "0.5ms", "1 ms to 31 days"),
-        ("rate_period", "999999999w", "longer than any calendar"),
-        ("partition_by", "k" * 128, "at most 127 characters"),
-        ("reason", " ", "Say why"),
-    ],
-)
-async def test_limits_that_cannot_be_are_told(
-    admin: Admin, field: str, text: str, said: str
-) -> None:
-    page = await (await admin.signed_in()).post("/queues/sums/limits", LIMITS | {field: text})
-
-    assert (page.status, said in page.text) == (422, True), page.text
-    assert page.fields()["global_limit"] == (LIMITS | {field: text})["global_limit"]
-    assert await limits.read(admin.database.pool, "sums") == Limits()
-
-
-async def test_limits_that_another_has_set_meanwhile_are_not_overwritten(admin: Admin) -> None:
+async def test_what_another_has_asked_meanwhile_is_not_overwritten(admin: Admin) -> None:
     ana, ben = await admin.signed_in(), await admin.signed_in("ben")
-    first, second = [(await each.get("/queues/sums")).fields() for each in (ana, ben)]
-    wanted = {"global_limit": "3", "reason": "their server is small"}
-    await ana.post("/queues/sums/limits", first | wanted)
+    seen = {"seen": (await ben.get("/queues/sums")).field("seen")}
+    await ana.get("/queues/sums")
+    await ana.post("/queues/sums/scale", seen | {"limit": "4", "reason": "it is slow"})
 
-    late = {"rate_limit": "9", "rate_period": "1s", "reason": "they asked for it"}
-    told = await ben.post("/queues/sums/limits", second | {"csrf_token": ben.csrf} | late)
-    kept = await limits.read(admin.database.pool, "sums")
-    [again, twice] = [await ben.post("/queues/sums/limits", told.fields()) for _ in range(2)]
+    late = {"limit": "9", "reason": "it is late"}
+    told = await ben.post("/queues/sums/scale", late | seen)
+    [kept] = await queues.steered(admin.database.pool, "sums")
+    again = await ben.post("/queues/sums/scale", late | {"seen": told.field("seen")})
 
-    assert (told.status, "Someone set other limits" in told.text) == (422, True)
-    assert "At most 3 jobs run at once." in told.text
-    assert told.fields()["rate_limit"] == "9"
-    assert kept == Limits(global_limit=3)
-    assert "Up to 9 start at once" in again.text
-    assert (twice.status, twice.path) == (200, "/queues/sums")
+    assert (told.status, "Somebody asked for something else" in told.text) == (422, True)
+    assert "by ana: it is slow" in told.text
+    assert (told.field("limit"), told.field("reason")) == ("9", "it is late")
+    assert (kept.local_limit, kept.changed_by) == (4, "ana")
+    assert "by ben: it is late" in again.text
 
 
 async def test_what_was_asked_of_a_node_that_is_away_is_shown_and_can_be_ended(

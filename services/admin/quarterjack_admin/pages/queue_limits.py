@@ -13,6 +13,7 @@ from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import session_of, writing
 from quarterjack_admin.pages.queues import (
     LONGEST_NAME,
+    limit_texts,
     queue_path,
     show_queue,
     stamp,
@@ -41,7 +42,8 @@ async def save(request: web.Request) -> web.Response:
     async with writing(request) as db:
         await runs.take_turn(db, f"limits of {queue}")
         before = await limits.read(db, queue)
-        held = before == wanted or str(given.get("seen", stamp(before))) == stamp(before)
+        shown = stamp(limit_texts(before))
+        held = before == wanted or given.get("seen", shown) == shown
         if held:
             by, reason = session_of(request).name, read_reason(typed)
             await limits.limit(db, queue, wanted, by=by, reason=reason)

@@ -4,7 +4,7 @@ What is asked is kept, so that it outlives the workers, and told by Oban's own s
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from aiohttp import web
 
 from quarterjack import spans
 from quarterjack.oban_web import NAME
-from quarterjack.queries import access, cluster, limits, queues
+from quarterjack.queries import access, cluster, limits, queues, runs
 from quarterjack.queries.cluster import Producer
 from quarterjack.queries.limits import Limits
 from quarterjack.queries.queues import ALL, OWN_LIMIT, Change, Steered
@@ -91,7 +91,8 @@ async def scale(request: web.Request) -> web.Response:
     text = str((await request.post()).get("limit", "")).strip()
     if text and not (text.isdecimal() and len(text) < 6 and 0 < int(text) <= LARGEST):
         said = f"The limit is {text[:20]!r}: give 1 to {LARGEST}, or nothing for the worker's own."
-        return await show_queue(request, problem=said)
+        wish = await _read_wish(request, Change())
+        return await show_queue(request, problem=said, wish=wish)
     return await _steer(request, "scale queue", Change(limit=int(text) if text else OWN_LIMIT))
 
 
@@ -134,23 +135,23 @@ def signals(wish: Wish) -> list[str]:
 
 async def _steer(request: web.Request, action: str, change: Change) -> web.Response:
     given, by = await request.post(), session_of(request).name
-    reason = read_reason(given)
-    wish = Wish(
-        queue=request.match_info["name"],
-        node=str(given.get("node", ALL)),
-        change=change,
-        reason=reason,
-    )
-    if not reason:
+    wish, problem = await _read_wish(request, change), ""
+    if not wish.reason:
         return await show_queue(request, problem="Say why: others will want to know.", wish=wish)
     if not 0 < len(wish.queue) <= LONGEST_NAME:
         raise web.HTTPNotFound(reason="Gone", text="There is no such queue.")
     async with writing(request) as db:
-        nodes = {each.node for each in await cluster.producers_of(db, wish.queue)}
-        nodes |= {each.node for each in await queues.steered(db, wish.queue)}
-        known = wish.node in (ALL, *nodes)
-        if known:
-            done = await queues.steer(db, wish.queue, change, node=wish.node, by=by, reason=reason)
+        await runs.take_turn(db, f"queue {wish.queue}")
+        steered = await queues.steered(db, wish.queue)
+        nodes = {each.node for each in (*await cluster.producers_of(db, wish.queue), *steered)}
+        if wish.node not in (ALL, *nodes):
+            problem = f"No worker {wish.node[:60]} has this queue. Nothing was changed."
+        elif given.get("seen", stamp(asked(steered))) != stamp(asked(steered)):
+            problem = "Somebody asked for something else meanwhile, see above. Nothing was changed."
+        else:
+            done = await queues.steer(
+                db, wish.queue, change, node=wish.node, by=by, reason=wish.reason
+            )
             await queues.signal(db, signals(wish))
             limit = {"limit": change.limit} if change.limit else {}
             await access.record(
@@ -160,13 +161,22 @@ async def _steer(request: web.Request, action: str, change: Change) -> web.Respo
                 address=request.remote or "",
                 target=wish.queue,
                 after={"node": wish.node or "all"} | limit,
-                reason=reason,
+                reason=wish.reason,
                 result="ok" if done else "conflict",
             )
-    if not known:
-        said = f"No worker {wish.node[:60]} has this queue. Nothing was changed."
-        return await show_queue(request, problem=said, wish=wish)
+    if problem:
+        return await show_queue(request, problem=problem, wish=wish)
     raise web.HTTPSeeOther(queue_path(wish.queue))
+
+
+async def _read_wish(request: web.Request, change: Change) -> Wish:
+    given = await request.post()
+    return Wish(
+        queue=request.match_info["name"],
+        node=str(given.get("node", ALL)),
+        change=change,
+        reason=read_reason(given),
+    )
 
 
 async def show_queue(
@@ -212,7 +222,9 @@ async def show_queue(
         problem=problem,
         typed=typed or limit_texts(limited),
         limited=limited,
-        stamp=stamp(limited),
+        stamp=stamp(limit_texts(limited)),
+        asked=stamp(asked(steered)),
+        wanted=(wish and wish.change.limit) or (everyone and everyone.local_limit) or "",
         reason=wish.reason if wish else "",
         node=wish.node if wish else ALL,
     )
@@ -240,22 +252,27 @@ def limit_texts(limited: Limits) -> dict[str, str]:
     }
 
 
-def stamp(limited: Limits) -> str:
-    """Give what tells these limits from others, for their form to send back."""
-    return digest("\n".join(limit_texts(limited).values())).hex()[:16]
+def asked(steered: Sequence[Steered]) -> dict[str, str]:
+    """Give what was asked of each node as a text."""
+    return {each.node: words(each) for each in steered}
+
+
+def stamp(texts: Mapping[str, str]) -> str:
+    """Give what tells these texts from others, for a form that was shown with them to send back."""
+    return digest(json.dumps(dict(texts))).hex()[:16]
 
 
 def follows(producer: Producer, everyone: Steered | None, one: Steered | None) -> bool:
     """Say whether a worker shows itself as it was asked to be."""
 
-    def asked(field: str) -> object:
+    def wanted(field: str) -> object:
         for steered in (one, everyone):
             if steered is not None and (value := getattr(steered, field)) is not None:
                 return value
         return None
 
-    rests = bool(asked("paused") or asked("stopped"))
-    limit = asked("local_limit")
+    rests = bool(wanted("paused") or wanted("stopped"))
+    limit = wanted("local_limit")
     return producer.paused == rests and limit in (None, producer.local_limit)
 
 
