@@ -143,7 +143,8 @@ async def _steer(request: web.Request, action: str, change: Change) -> web.Respo
     async with writing(request) as db:
         await runs.take_turn(db, f"queue {wish.queue}")
         steered = await queues.steered(db, wish.queue)
-        nodes = {each.node for each in (*await cluster.producers_of(db, wish.queue), *steered)}
+        nodes = {each.node for each in await cluster.producers_of(db, wish.queue)}
+        nodes |= {each.node for each in steered}
         if wish.node not in (ALL, *nodes):
             problem = f"No worker {wish.node[:60]} has this queue. Nothing was changed."
         elif given.get("seen", stamp(asked(steered))) != stamp(asked(steered)):
