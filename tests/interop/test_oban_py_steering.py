@@ -7,7 +7,7 @@ import pytest
 
 import quarterjack
 from quarterjack import channels
-from quarterjack.queries import jobs, queues, runs
+from quarterjack.queries import jobs, notifications, queues
 from quarterjack.queries.queues import ALL, Change
 from quarterjack_admin.pages.queues import Wish, signals
 from tests.conftest import TestDatabase
@@ -66,7 +66,8 @@ async def test_our_signals_steer_its_queues(shared: TestDatabase) -> None:
             return bool((check["paused"], check["limit"]) == (paused, limit))
 
         async def signal(**message: object) -> None:
-            await runs.signal(shared.pool, json.dumps(message))
+            said = [(channels.SIGNAL, json.dumps(message))]
+            await notifications.send_all(shared.pool, said)
 
         await signal(action="pause", queue="py", ident="any")
         await until(lambda: stands(True, 5))

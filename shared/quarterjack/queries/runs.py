@@ -76,9 +76,7 @@ async def latest(db: Database, names: Sequence[str], *, each: int) -> dict[str, 
     return runs
 
 
-async def of_schedule(
-    db: Database, name: str, *, state: str | None, edge: int | None, limit: int
-) -> list[int]:
+async def of_schedule(db: Database, name: str, *, edge: int | None, limit: int) -> list[int]:
     """Find a schedule's jobs from the highest id down; the edge is left out."""
     records = await db.fetch(
         """
@@ -86,36 +84,28 @@ async def of_schedule(
         FROM oban_jobs
         WHERE
           meta ? 'cron_name' AND meta ->> 'cron_name' = $1
-          AND ($2::text IS NULL OR state = $2::oban_job_state)
-          AND ($3::bigint IS NULL OR id < $3)
+          AND ($2::bigint IS NULL OR id < $2)
         ORDER BY id DESC
-        LIMIT $4
+        LIMIT $3
         """,
         name,
-        state,
         edge,
         limit,
     )
     return [record["id"] for record in records]
 
 
-async def of_schedule_back(
-    db: Database, name: str, *, state: str | None, edge: int, limit: int
-) -> list[int]:
+async def of_schedule_back(db: Database, name: str, *, edge: int, limit: int) -> list[int]:
     """Find a schedule's jobs just above the edge, in ascending order."""
     records = await db.fetch(
         """
         SELECT id
         FROM oban_jobs
-        WHERE
-          meta ? 'cron_name' AND meta ->> 'cron_name' = $1
-          AND ($2::text IS NULL OR state = $2::oban_job_state)
-          AND id > $3
+        WHERE meta ? 'cron_name' AND meta ->> 'cron_name' = $1 AND id > $2
         ORDER BY id
-        LIMIT $4
+        LIMIT $3
         """,
         name,
-        state,
         edge,
         limit,
     )
@@ -163,23 +153,17 @@ async def counts_above(
     return dict.fromkeys(map(str, JobState), 0) | {each["state"]: each["found"] for each in records}
 
 
-async def not_enqueued(
-    db: Database, schedule_id: int, *, before: datetime | None, limit: int
-) -> list[Tick]:
-    """List the ticks that made no job, newest first."""
+async def not_enqueued(db: Database, schedule_id: int, *, limit: int) -> list[Tick]:
+    """List the newest ticks that made no job, newest first."""
     records = await db.fetch(
         """
         SELECT tick_at, until_at, ticks, outcome, reason, job_id, version, decided_at
         FROM qj_ticks
-        WHERE
-          schedule_id = $1
-          AND outcome <> 'enqueued'
-          AND ($2::timestamptz IS NULL OR tick_at < $2)
+        WHERE schedule_id = $1 AND outcome <> 'enqueued'
         ORDER BY tick_at DESC
-        LIMIT $3
+        LIMIT $2
         """,
         schedule_id,
-        before,
         limit,
     )
     return [Tick(**record) for record in records]
@@ -208,8 +192,3 @@ async def hold(db: Database, id: int) -> Job | None:
     """Read one job and keep its row until the transaction ends."""
     await db.execute("SELECT FROM oban_jobs WHERE id = $1 FOR UPDATE", id)
     return await jobs.find(db, id)
-
-
-async def signal(db: Database, payload: str) -> None:
-    """Send to every producer at the commit."""
-    await db.execute("SELECT pg_notify(current_schema() || '.oban_signal', $1)", payload)

@@ -43,17 +43,15 @@ async def show(request: web.Request) -> web.Response:
         shell = await look_around(db)
         schedule = await find_schedule(request, db)
         if back is not None:
-            ids = await runs.of_schedule_back(
-                db, schedule.name, state=None, edge=back, limit=PAGE + 1
-            )
+            ids = await runs.of_schedule_back(db, schedule.name, edge=back, limit=PAGE + 1)
             listed = Page.backwards(ids, PAGE)
         else:
-            ids = await runs.of_schedule(db, schedule.name, state=None, edge=edge, limit=PAGE + 1)
+            ids = await runs.of_schedule(db, schedule.name, edge=edge, limit=PAGE + 1)
             listed = Page.forwards(ids, PAGE, first=edge is None)
         known = await calendars.named(db, [schedule])
         jobs = await shown.read(db, listed.ids)
         latest = (await runs.latest(db, [schedule.name], each=CHART))[schedule.name]
-        missed = await runs.not_enqueued(db, schedule.id, before=None, limit=PAGE)
+        missed = await runs.not_enqueued(db, schedule.id, limit=PAGE)
         versions = await schedules.versions(db, schedule.id, limit=CHANGES + 1)
         job_type = await schedules.job_type(db, schedule.worker)
         lease = await cluster.lease(db)
