@@ -66,16 +66,9 @@ class Telemetry:
         self._ended.append(span)
 
     @contextmanager
-    def span(
-        self,
-        name: str,
-        *,
-        parent: str | None = None,
-        kind: str = "internal",
-        attributes: Mapping[str, str] | None = None,
-    ) -> Iterator[Span]:
+    def span(self, name: str, *, kind: str) -> Iterator[Span]:
         """Wrap a piece of work; an exception marks the span as failed and goes on."""
-        span = self.start(name, parent=parent, kind=kind, attributes=attributes)
+        span = self.start(name, kind=kind)
         try:
             yield span
         except BaseException as error:
