@@ -18,9 +18,9 @@ from quarterjack.queries import jobs, plans, ticks
 from quarterjack.queries.ticks import Due, Struck
 from quarterjack.queries.traces import Span
 from quarterjack.telemetry import Telemetry
-from quarterjack_scheduler.audit import Audit
 from quarterjack_scheduler.decide import Calendars, decide, to_move, to_rows
 from quarterjack_scheduler.election import Election
+from quarterjack_scheduler.lost_ticks import LostTicks
 from quarterjack_scheduler.measures import Tally
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Striker:
     def __init__(
         self, election: Election, telemetry: Telemetry, progressed: Callable[[], object]
     ) -> None:
-        self.audit = Audit(election.peer.node)
+        self.lost_ticks = LostTicks(election.peer.node)
         self.tally = Tally()
         self.sick = False
         self.again_at: datetime | None = None
@@ -180,7 +180,7 @@ class Striker:
         held, struck = await in_time(db, strike)
 
         self.sick = False
-        self.audit.keep(struck)
+        self.lost_ticks.keep(struck)
         self.tally.note(struck)
         if not held:
             log.warning("fenced: term %d is over", term)

@@ -93,7 +93,7 @@ class TickLoop:
 
     async def _turn(self, term: int | None, db: Connection) -> float:
         """Make a pass if this replica leads, otherwise see that the database answers."""
-        await in_time(db, self._striker.audit.look(db))
+        await in_time(db, self._striker.lost_ticks.look(db))
         if term is not None:
             return await self._pass(term, db)
         await in_time(db, clock.now(db))

@@ -1,4 +1,4 @@
-"""What Postgres acknowledged to this replica in the last ten minutes, to tell what a failover lost of it.
+"""Find ticks that a failover lost: acknowledged to this replica in the last ten minutes, and known no more.
 
 A failover ends every session, so the end of one is the sign to look. What is lost is decided again by itself,
 because its watermark was lost with it; people must hear that jobs may run twice.
@@ -19,7 +19,7 @@ KEPT_FOR = timedelta(minutes=10)
 MOST = 100_000
 
 
-class Audit:
+class LostTicks:
     """Remembers acknowledged decisions, and compares them with the ledger."""
 
     def __init__(self, node: str) -> None:
