@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from quarterjack import cron, spans
+from quarterjack import cron, durations
 from quarterjack.cron.blackouts import parse_window
 from quarterjack.cron.timing import LONGEST_JITTER, MOST_CALENDARS, MOST_WINDOWS
 from quarterjack.cron.zones import zone_names
@@ -55,8 +55,8 @@ def _blank_is_none(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _read_span(value: object) -> object:
-    return spans.read(value) if isinstance(value, str) else value
+def _read_duration(value: object) -> object:
+    return durations.read(value) if isinstance(value, str) else value
 
 
 def _split_lines(value: object) -> object:
@@ -65,12 +65,14 @@ def _split_lines(value: object) -> object:
 
 
 Args = Annotated[dict[str, Any], BeforeValidator(_read_args)]
-Span = Annotated[timedelta, Field(gt=ZERO, le=TEN_YEARS), BeforeValidator(_read_span)]
-Timeout = Annotated[timedelta, Field(gt=ZERO, le=timedelta(days=365)), BeforeValidator(_read_span)]
+Duration = Annotated[timedelta, Field(gt=ZERO, le=TEN_YEARS), BeforeValidator(_read_duration)]
+Timeout = Annotated[
+    timedelta, Field(gt=ZERO, le=timedelta(days=365)), BeforeValidator(_read_duration)
+]
 Jitter = Annotated[
     timedelta,
     Field(ge=ZERO, le=LONGEST_JITTER),
-    BeforeValidator(_read_span),
+    BeforeValidator(_read_duration),
     BeforeValidator(lambda value: ZERO if _blank_is_none(value) is None else value),
 ]
 Count = Annotated[int, Field(ge=1, le=1000)]
@@ -97,12 +99,12 @@ class Definition(BaseModel):
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 20
     tags: list[Annotated[str, Field(min_length=1, max_length=255)]] = []
     catchup: Literal["skip", "last", "all"] = "last"
-    catchup_window: Span = timedelta(days=1)
+    catchup_window: Duration = timedelta(days=1)
     catchup_limit: Annotated[int, Field(ge=1, le=100_000)] = 100
     overlap: Literal["allow", "skip", "one_pending", "cancel_previous"] = "skip"
     timeout: Annotated[Timeout | None, Blank] = None
     max_failures: Annotated[Count | None, Blank] = None
-    expected_within: Annotated[Span | None, Blank] = None
+    expected_within: Annotated[Duration | None, Blank] = None
     description: Annotated[str, Field(max_length=2_000)] = ""
 
     @field_validator("tags", mode="before")
@@ -172,7 +174,7 @@ class Definition(BaseModel):
 
     def _write(self, value: Any) -> Any:
         if isinstance(value, timedelta):
-            return spans.write(value)
+            return durations.write(value)
         return _write_instant(value, self.timezone) if isinstance(value, datetime) else value
 
 

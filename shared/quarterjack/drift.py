@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quarterjack import spans
+from quarterjack import durations
 from quarterjack.definition import Definition
 from quarterjack.errors import JobInvalid
 from quarterjack.model import Schedule
@@ -55,7 +55,7 @@ def written_uniqueness(stored: Mapping[str, Any] | None) -> dict[str, Any] | Non
         unique = Unique.from_json(stored)
     except JobInvalid:
         return dict(stored)
-    period = None if unique.period is None else spans.write(unique.period)
+    period = None if unique.period is None else durations.write(unique.period)
     return {**unique.to_json(), "period": period}
 
 

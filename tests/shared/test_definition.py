@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from quarterjack import cron, spans
+from quarterjack import cron, durations
 from quarterjack.definition import Definition
 
 EVERY = {
@@ -28,24 +28,24 @@ EVERY = {
 
 
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=3650)))
-def test_a_span_is_read_as_it_is_written(span: timedelta) -> None:
-    assert spans.read(spans.write(span)) == span
+def test_a_duration_is_read_as_it_is_written(duration: timedelta) -> None:
+    assert durations.read(durations.write(duration)) == duration
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("90s", 90), ("1h 30m", 5_400), ("1h30m", 5_400), ("1.5 hours", 5_400), ("2 W", 1_209_600)],
 )
-def test_spans_are_read_as_people_write_them(text: str, seconds: float) -> None:
-    assert spans.read(text) == timedelta(seconds=seconds)
+def test_durations_are_read_as_people_write_them(text: str, seconds: float) -> None:
+    assert durations.read(text) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize(
     "text", ["", "90", "h", "-1h", "1 fortnight", "1h and 2m", "9" * 400, "999999999w"]
 )
-def test_what_is_no_span_is_refused_with_advice(text: str) -> None:
+def test_what_is_no_duration_is_refused_with_advice(text: str) -> None:
     with pytest.raises(ValueError, match="such as 90s, 30m"):
-        spans.read(text)
+        durations.read(text)
 
 
 def test_a_definition_is_read_as_it_is_written() -> None:

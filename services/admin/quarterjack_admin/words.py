@@ -1,4 +1,4 @@
-"""Values as people read them: times, spans, states, JSON. One place for each form."""
+"""Values as people read them: times, durations, states, JSON. One place for each form."""
 
 import json
 from collections.abc import Mapping
@@ -32,11 +32,11 @@ OUTCOMES = {
 }
 
 
-def took(span: timedelta | None) -> str:
+def took(duration: timedelta | None) -> str:
     """Give a length of time in at most two units: 850 ms, 1.2 s, 3 m 20 s, 2 h, 4 d 3 h."""
-    if span is None:
+    if duration is None:
         return "–"
-    seconds = abs(span.total_seconds())
+    seconds = abs(duration.total_seconds())
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -53,11 +53,11 @@ def _two(large: int, unit: str, small: int, small_unit: str) -> str:
     return f"{large} {unit} {small} {small_unit}" if small else f"{large} {unit}"
 
 
-def ahead(span: timedelta) -> str:
+def ahead(duration: timedelta) -> str:
     """Give by how much a clock is ahead, or behind: +20 ms, −1.2 s, and 0 ms for less than half of one."""
-    if abs(span) < timedelta(milliseconds=0.5):
+    if abs(duration) < timedelta(milliseconds=0.5):
         return "0 ms"
-    return f"{'−' if span < timedelta(0) else '+'}{took(span)}"
+    return f"{'−' if duration < timedelta(0) else '+'}{took(duration)}"
 
 
 def away(at: datetime, now: datetime) -> str:

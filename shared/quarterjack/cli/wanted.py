@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from quarterjack import spans
+from quarterjack import durations
 from quarterjack.cli.files import STDIN, read_text, shown
 from quarterjack.cli.problems import Problem, quoted
 from quarterjack.cli.tree import Node, read_leniently
@@ -214,7 +214,7 @@ def _read_uniqueness(value: object) -> dict[str, Any]:
     if isinstance(period, int | float) and not isinstance(period, bool):
         raise ValueError(f"period: {period} of what? Write a unit, such as {period}s")
     if isinstance(period, str):
-        read = spans.read(period)
+        read = durations.read(period)
         value = {**value, "period": max(read, timedelta(0)).total_seconds()}
     return Unique.from_json(value).to_json()
 

@@ -169,7 +169,7 @@ async def versions(db: Database, schedule_id: int, *, limit: int) -> list[Versio
 
 
 async def version(db: Database, schedule_id: int, number: int) -> Version | None:
-    """Read one version, its spans in seconds."""
+    """Read one version, its durations in seconds."""
     record = await db.fetchrow(
         """
         SELECT

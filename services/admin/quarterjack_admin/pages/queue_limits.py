@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from quarterjack import spans
+from quarterjack import durations
 from quarterjack.queries import access, limits, runs
 from quarterjack.queries.limits import Limits
 from quarterjack_admin.forms import read_reason
@@ -96,7 +96,7 @@ def _number(name: str, text: str) -> int | None:
 def _period(text: str) -> timedelta | None:
     if not text:
         return None
-    period = spans.read(text)
+    period = durations.read(text)
     if not SHORTEST_PERIOD <= period <= LONGEST_PERIOD:
         raise ValueError(f"The time of a rate is {text[:20]!r}: give 1 ms to 31 days, such as 1m.")
     return period

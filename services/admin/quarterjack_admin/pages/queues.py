@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from quarterjack import spans
+from quarterjack import durations
 from quarterjack.oban_web import NAME
 from quarterjack.queries import access, cluster, limits, queues, runs
 from quarterjack.queries.cluster import Producer
@@ -247,7 +247,7 @@ def limit_texts(limited: Limits) -> dict[str, str]:
     numbers = (limited.global_limit, limited.rate_limit, limited.rate_burst)
     names = ("global_limit", "rate_limit", "rate_burst")
     return {name: str(number or "") for name, number in zip(names, numbers, strict=True)} | {
-        "rate_period": spans.write(period) if period else "",
+        "rate_period": durations.write(period) if period else "",
         "partition_by": limited.partition_by or "",
         "reason": "",
     }

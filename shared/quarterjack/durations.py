@@ -37,9 +37,9 @@ def read(text: str) -> timedelta:
         raise ValueError(f"{text[:40]!r} is longer than any calendar: {ADVICE}") from None
 
 
-def write(span: timedelta) -> str:
+def write(duration: timedelta) -> str:
     """Write a length of time so that `read` gives it back: 1h 30m, 0s."""
-    parts, left = [], span
+    parts, left = [], duration
     for unit, size in UNITS.items():
         count, left = divmod(left, timedelta(seconds=size))
         if count and (unit != "s" or not left):
