@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from quarterjack.args_schema import misfit
 from quarterjack.definition import Args, Definition
-from quarterjack.fitting import misfit
 from quarterjack.model import JobType, Schedule
 from quarterjack.redaction import redact, restore
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quarterjack import drift
+from quarterjack.args_schema import misfit
 from quarterjack.cli.problems import Problem
 from quarterjack.cli.wanted import File, Wanted
 from quarterjack.definition import Definition
 from quarterjack.drift import Drift
-from quarterjack.fitting import misfit
 from quarterjack.model import JobType, Schedule
 from quarterjack.queries.managed import Managed
 

@@ -26,7 +26,7 @@ from quarterjack_worker.handlers.job_types import (
     problems,
     taken_by,
 )
-from quarterjack_worker.handlers.losses import lost
+from quarterjack_worker.handlers.round_trip import lost
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
