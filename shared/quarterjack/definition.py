@@ -1,10 +1,11 @@
-"""What a person may say of a schedule, checked once, for the form and for files alike.
+"""What a person may say of a schedule, checked once, for the form, for files and for code alike.
 
 The fields are the columns of qj_schedules that define it. Lengths of time are texts such as `1h 30m`; an instant
 without an offset is meant in the schedule's time zone.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
@@ -24,6 +25,11 @@ TIMING = (
     *("start_at", "end_at", "blackouts", "calendars"),
 )
 """The fields that decide when it runs."""
+DURATIONS = ("jitter", "catchup_window", "timeout", "expected_within")
+INSTANTS = ("start_at", "end_at")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,126}")
+NAME_RULE = "use letters, digits, and _ . : - after the first; at most 127"
+LONGEST_REASON = 500
 ZERO = timedelta(0)
 TEN_YEARS = timedelta(days=3_650)
 

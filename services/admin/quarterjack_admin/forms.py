@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from quarterjack.args_schema import misfit
-from quarterjack.definition import Args, Definition
+from quarterjack.definition import DURATIONS, INSTANTS, LONGEST_REASON, Args, Definition
 from quarterjack.model import JobType, Schedule
 from quarterjack.redaction import redact, restore
 
@@ -41,8 +41,6 @@ LABELS = {
 
 
 ARGS: TypeAdapter[dict[str, Any]] = TypeAdapter(Args)
-SPANS = ("jitter", "catchup_window", "timeout", "expected_within")
-LONGEST_REASON = 500
 LISTS = {"tags": ", ", "blackouts": "\n", "calendars": "\n"}
 
 
@@ -64,10 +62,10 @@ def fields_of_version(stored: Mapping[str, Any], job_type: JobType | None) -> di
     known: dict[str, Any] = {
         name: stored[name] for name in Definition.model_fields if stored.get(name) is not None
     }
-    for name in SPANS:
+    for name in DURATIONS:
         if isinstance(seconds := known.get(name), int | float):
             known[name] = timedelta(seconds=seconds)
-    for name in ("start_at", "end_at"):
+    for name in INSTANTS:
         if isinstance(at := known.get(name), str):
             known[name] = datetime.fromisoformat(at)
     return texts(Definition.model_construct(**known), job_type)

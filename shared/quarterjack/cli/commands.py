@@ -23,6 +23,7 @@ from quarterjack.cli.files import read_text, shown
 from quarterjack.cli.importers import NEED_WORKER, READERS, Options
 from quarterjack.cli.problems import FileInvalid
 from quarterjack.database import UNREACHABLE, Connection, connect, from_environment
+from quarterjack.definition import LONGEST_REASON
 from quarterjack.errors import QuarterjackError
 from quarterjack.process import MENDABLE, in_words
 from quarterjack.queries import declared, managed
@@ -113,7 +114,7 @@ async def _apply(options: argparse.Namespace) -> int:
             if options.dry_run:
                 steps = await applying.plan(connection, file, **choices)
             else:
-                reason = options.reason.strip()[: wanted.LONGEST_REASON]
+                reason = options.reason.strip()[:LONGEST_REASON]
                 steps = await applying.apply(
                     connection, file, **choices, reason=reason, address=_caller()
                 )

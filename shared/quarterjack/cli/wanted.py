@@ -14,21 +14,17 @@ from quarterjack import durations
 from quarterjack.cli.files import STDIN, read_text, shown
 from quarterjack.cli.problems import Problem, quoted
 from quarterjack.cli.tree import Node, read_leniently
-from quarterjack.definition import Definition
+from quarterjack.definition import DURATIONS, INSTANTS, LONGEST_REASON, NAME, NAME_RULE, Definition
 from quarterjack.drift import written_uniqueness
 from quarterjack.encoding import encode_object
 from quarterjack.errors import JobInvalid
 from quarterjack.model import JobType
 from quarterjack.unique import Unique
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,126}")
 SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")
-SPANS = ("jitter", "catchup_window", "timeout", "expected_within")
-INSTANTS = ("start_at", "end_at")
 OF_JOB_TYPE = ("queue", "priority", "max_attempts", "tags")
 FIELDS = ("worker", *Definition.model_fields, "uniqueness", "paused")
 TOP = ("schedules", "source")
-LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +119,7 @@ def _take_schedules(node: Node, file: File) -> None:
         if NAME.fullmatch(name):
             _take(name, line, each, file)
         else:
-            said = "use letters, digits, and _ . : - after the first; at most 127"
-            file.complain(line, f"the name {quoted(name)}: {said}")
+            file.complain(line, f"the name {quoted(name)}: {NAME_RULE}")
 
 
 def _take(name: str, line: int, node: Node, file: File) -> None:
@@ -191,7 +186,7 @@ def _misused(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in values.items():
         if isinstance(value, bool):
             yield key, f"{str(value).lower()} is no value of it"
-        elif key in SPANS and isinstance(value, int | float) and value != 0:
+        elif key in DURATIONS and isinstance(value, int | float) and value != 0:
             yield key, f"{value} of what? Write a unit, such as {value}s or {value}m"
         elif key in INSTANTS and isinstance(value, int | float):
             yield key, f"{value} is no time: write such as 2026-12-31 18:00"

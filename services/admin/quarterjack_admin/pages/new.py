@@ -1,9 +1,8 @@
 """Make a schedule for something that workers can run, and delete one."""
 
-import re
-
 from aiohttp import web
 
+from quarterjack.definition import NAME, NAME_RULE
 from quarterjack.model import JobType
 from quarterjack.queries import access, calendars, schedules
 from quarterjack_admin import forms
@@ -13,8 +12,6 @@ from quarterjack_admin.pages.schedule import find_schedule
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page, schedule_path
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,126}")
-NAME_RULE = "use letters, digits, and _ . : - after the first; at most 127"
 OFFERED = 1_000
 TAKEN = "a schedule has this name already"
 

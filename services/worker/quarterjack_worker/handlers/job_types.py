@@ -3,7 +3,6 @@
 import contextlib
 import inspect
 import json
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -13,12 +12,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from quarterjack import cron
+from quarterjack.definition import NAME, NAME_RULE
 from quarterjack.errors import QuarterjackError
 from quarterjack.queries.catalogue import Registration
 from quarterjack.unique import Unique
 from quarterjack_worker.handlers.backoff import Backoff
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,126}")
 
 
 class JobTypeInvalid(QuarterjackError):
@@ -37,10 +35,7 @@ class DefaultSchedule:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise JobTypeInvalid(
-                f"a schedule's name is {self.name!r:.60}: use at most 127 of A-Z a-z 0-9 _ . : - "
-                "and begin with a letter or digit"
-            )
+            raise JobTypeInvalid(f"a schedule's name is {self.name!r:.60}: {NAME_RULE}")
         cron.read(self.cron, self.name)
         cron.zone(self.timezone)
         if self.catchup not in ("skip", "last", "all"):
