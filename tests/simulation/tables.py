@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from quarterjack_scheduler.decide import MOMENT
+from quarterjack.cron import MOMENT
 from tests.checks import Era, History, Line
 
 NEVER = datetime.min.replace(tzinfo=UTC)

@@ -26,7 +26,6 @@ GRACE = timedelta(seconds=30)
 MOST = 5_000
 STRETCH = 1_000
 NAMESPACE = UUID("b3a1f2a4-6a54-5d5c-9e0e-6f2f8f0a7c11")
-MOMENT = timedelta(microseconds=1)
 Calendars = Mapping[str, cron.Holidays]
 NO_CALENDARS: Calendars = MappingProxyType({})
 
@@ -75,7 +74,7 @@ def decide(
         chosen = _one_at_a_time(due, [_run(timing, tick) for tick in late])
         return Verdict(due=due, next_run_at=upcoming, decisions=chosen)
 
-    missed = Span(timing, due.next_run_at, now - GRACE - MOMENT)
+    missed = Span(timing, due.next_run_at, now - GRACE - cron.MOMENT)
     if due.catchup == "skip":
         line = missed.line("skipped_missed", "missed while no scheduler led; catch-up is skip")
         decisions = [*line, *(_run(timing, tick) for tick in late)]
@@ -105,7 +104,7 @@ class Span:
 
     def newest(self) -> datetime:
         """Give the last one; the start, which is a tick, if there is no other."""
-        found = self.timing.prev_before(self.end + MOMENT)
+        found = self.timing.prev_before(self.end + cron.MOMENT)
         return self.start if found is None or found < self.start else found
 
     def newest_to_run(self) -> datetime | None:
@@ -135,13 +134,13 @@ class Span:
                 length /= 2
                 continue
             found.extendleft(reversed(stretch[len(found) - count :]))
-            end = begin - MOMENT
+            end = begin - cron.MOMENT
             if len(stretch) < STRETCH // 4:
                 length *= 2
         return list(found)
 
     def before(self, tick: datetime) -> "Span | None":
-        return Span(self.timing, self.start, tick - MOMENT) if self.start < tick else None
+        return Span(self.timing, self.start, tick - cron.MOMENT) if self.start < tick else None
 
     def after(self, tick: datetime) -> "Span | None":
         later = self.timing.next_after(tick)
@@ -163,7 +162,7 @@ class Span:
 
     def count(self) -> int | None:
         """Count its ticks, of which the start is one; None if that would take long."""
-        later = self.timing.count(self.start + MOMENT, self.end)
+        later = self.timing.count(self.start + cron.MOMENT, self.end)
         return None if later is None else later + 1
 
 

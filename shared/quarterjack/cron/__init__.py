@@ -10,11 +10,13 @@ from quarterjack.cron.grammar import CronError
 from quarterjack.cron.interval import Interval
 from quarterjack.cron.reading import parse, read
 from quarterjack.cron.timing import Timed, Timing
+from quarterjack.cron.walls import MOMENT
 from quarterjack.cron.words import describe
 from quarterjack.cron.zones import zone
 
 __all__ = [
     "DST_POLICIES",
+    "MOMENT",
     "Cron",
     "CronError",
     "Holidays",

@@ -16,12 +16,10 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice
 
 from quarterjack.cron.grammar import Fields
-from quarterjack.cron.walls import TICK, Walls
+from quarterjack.cron.walls import DAY, MOMENT, SECOND, Walls
 from quarterjack.cron.words import describe
 
 DST_POLICIES = ("once", "skip", "both")
-SECOND = timedelta(seconds=1)
-DAY = timedelta(days=1)
 FIRST = datetime.min.replace(tzinfo=UTC)
 PROBED_FROM = datetime(2096, 1, 1)  # noqa: DTZ001 - a wall time
 HORIZON_YEARS = 41  # 29 February on a given weekday comes back after at most 40 years, around 2100
@@ -60,7 +58,7 @@ class Cron:
         """Give the last tick strictly before an aware instant, in UTC; None before the calendar."""
         end = instant.astimezone(UTC)
         guess = self._guess_before(end, tz)
-        found = guess and self.next_after(guess - TICK, tz, dst)
+        found = guess and self.next_after(guess - MOMENT, tz, dst)
         if found is None or found >= end:
             found = self._any_before(end, tz, dst)
             if found is None:
@@ -74,7 +72,7 @@ class Cron:
         self, start: datetime, end: datetime, tz: tzinfo, dst: str = "once"
     ) -> Iterator[datetime]:
         """Give every tick of [start, end] in order, lazily."""
-        tick = self.next_after(start - TICK, tz, dst)
+        tick = self.next_after(start - MOMENT, tz, dst)
         while tick is not None and tick <= end:
             yield tick
             tick = self.next_after(tick, tz, dst)
@@ -93,7 +91,7 @@ class Cron:
             if offsets == offsets[:1] * 3:
                 total += self._walls.count(_wall_at(after, tz), _wall_at(end, tz))
             else:
-                found = sum(1 for _ in islice(self.ticks(after + TICK, end, tz, dst), visits + 1))
+                found = sum(1 for _ in islice(self.ticks(after + MOMENT, end, tz, dst), visits + 1))
                 if (visits := visits - found) < 0:
                     return None
                 total += found
@@ -125,11 +123,11 @@ class Cron:
                     if found > now:
                         return found
                 if not self._repeats(dst):
-                    wall = _wall(change, before) - TICK
+                    wall = _wall(change, before) - MOMENT
             else:  # W does not exist
                 if not self.fields.any_hour and dst != "skip" and change > now:
                     return change
-                wall = _wall(change, after) - TICK
+                wall = _wall(change, after) - MOMENT
             wall = self._walls.next_after(wall)
         return None
 
@@ -144,7 +142,7 @@ class Cron:
             return None
         wall = local.replace(tzinfo=None)
         change = _change(wall.replace(microsecond=0), before, after, tz)
-        found = self._walls.next_after(_wall(change, after) - TICK)
+        found = self._walls.next_after(_wall(change, after) - MOMENT)
         return None if found is None or found > wall else _instant(found, after)
 
     def _repeats(self, dst: str) -> bool:
@@ -173,7 +171,7 @@ class Cron:
         high = end
         while high - low > SECOND:
             middle = low + (high - low) / 2
-            later = self.next_after(middle - TICK, tz, dst)
+            later = self.next_after(middle - MOMENT, tz, dst)
             if later is not None and later < end:
                 low = later
             else:

@@ -21,7 +21,7 @@ MOST_RULES = 200
 MOST_LOOKED_AT = 100_000
 ONE_DAY = timedelta(days=1)
 CONTENT = re.compile(r'([A-Za-z0-9-]+)((?:;[A-Za-z0-9-]+=(?:"[^"]*"|[^":;])*)*):(.*)', re.DOTALL)
-MOMENT = re.compile(r"([0-9]{8})(?:T([0-9]{6})Z?)?")
+DATE_TIME = re.compile(r"([0-9]{8})(?:T([0-9]{6})Z?)?")
 LENGTH = re.compile(r"P([0-9]{1,3})([DW])")
 EVENT = ["VCALENDAR", "VEVENT"]
 READ = {"BEGIN", "DTSTART", "DTEND", "DURATION", "RRULE", "STATUS", "SUMMARY"}
@@ -166,7 +166,7 @@ def _length(event: Event) -> int:
 
 
 def _moment(line: Line) -> datetime:
-    match = MOMENT.fullmatch(line.value)
+    match = DATE_TIME.fullmatch(line.value)
     try:
         moment = match and datetime.strptime(match[1] + (match[2] or "000000"), "%Y%m%d%H%M%S")  # noqa: DTZ007 - a wall time
     except ValueError:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from quarterjack.cron.grammar import CronError, shown
+from quarterjack.cron.walls import MOMENT
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-TICK = timedelta(microseconds=1)
 DAY = 86_400
 LONGEST_STEP = 3_653 * DAY
 UNITS = {"day": DAY, "hour": 3_600, "minute": 60, "second": 1}
@@ -53,13 +53,13 @@ class Interval:
         self, instant: datetime, tz: tzinfo = UTC, dst: str = "once"
     ) -> datetime | None:
         """Give the last tick strictly before an aware instant, in UTC."""
-        return self._tick((instant - EPOCH - TICK) // self.step)
+        return self._tick((instant - EPOCH - MOMENT) // self.step)
 
     def ticks(
         self, start: datetime, end: datetime, tz: tzinfo = UTC, dst: str = "once"
     ) -> Iterator[datetime]:
         """Give every tick of [start, end] in order, lazily."""
-        tick = self.next_after(start - TICK)
+        tick = self.next_after(start - MOMENT)
         while tick is not None and tick <= end:
             yield tick
             tick = self.next_after(tick)

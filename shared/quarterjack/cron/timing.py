@@ -12,19 +12,18 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from hashlib import sha256
 from typing import Protocol, Self
 
-from quarterjack.cron.blackouts import DatedWindow, Holidays, WeeklyWindow, parse_window
+from quarterjack.cron.blackouts import YEARS, DatedWindow, Holidays, WeeklyWindow, parse_window
 from quarterjack.cron.evaluator import DST_POLICIES, FIRST, Cron
 from quarterjack.cron.grammar import CronError, shown
 from quarterjack.cron.interval import Interval
 from quarterjack.cron.reading import read
-from quarterjack.cron.walls import TICK
+from quarterjack.cron.walls import MOMENT
 from quarterjack.cron.zones import zone as zone_named
 
 LONGEST_NAME = 255
 LONGEST_JITTER = timedelta(days=1)
 MOST_WINDOWS = 50
 MOST_CALENDARS = 20
-YEARS = range(1970, 2201)
 DST_SAID = {"skip": "not where clocks jump over it", "both": "twice where clocks repeat it"}
 MILLISECOND = timedelta(milliseconds=1)
 EARLIEST = datetime(YEARS[0], 1, 1, tzinfo=UTC)
@@ -112,7 +111,7 @@ class Timing:
     def next_after(self, instant: datetime) -> datetime | None:
         """Give the first tick strictly after an aware instant, in UTC; None if there is none."""
         if self.start_at is not None and instant < self.start_at:
-            instant = self.start_at - TICK
+            instant = self.start_at - MOMENT
         try:
             tick = self.parsed.next_after(instant - self.offset, self.tz, self.dst)
             tick = tick and tick + self.offset
@@ -123,7 +122,7 @@ class Timing:
     def prev_before(self, instant: datetime) -> datetime | None:
         """Give the last tick strictly before an aware instant, in UTC; None if there is none."""
         if self.end_at is not None and instant > self.end_at:
-            instant = self.end_at + TICK
+            instant = self.end_at + MOMENT
         try:
             tick = self.parsed.prev_before(instant - self.offset, self.tz, self.dst)
         except OverflowError:
@@ -133,14 +132,14 @@ class Timing:
 
     def ticks(self, start: datetime, end: datetime) -> Iterator[datetime]:
         """Give every tick of [start, end] in order, lazily; those in a blackout as well."""
-        tick = self.next_after(start - TICK)
+        tick = self.next_after(start - MOMENT)
         while tick is not None and tick <= end:
             yield tick
             tick = self.next_after(tick)
 
     def count(self, start: datetime, end: datetime) -> int | None:
         """Count the ticks of [start, end], those in a blackout as well; None if that would take long."""
-        after = max(start, self.start_at or FIRST) - TICK - self.offset
+        after = max(start, self.start_at or FIRST) - MOMENT - self.offset
         until = min(end, self.end_at or LAST) - self.offset
         return self.parsed.count(after, until, self.tz, self.dst) if after < until else 0
 
@@ -202,7 +201,7 @@ class Timing:
                 f"{self._said(end)} is before the start, {self._said(self.start_at)}: exchange them",
                 "end_at",
             )
-        if self.next_after((self.start_at or EARLIEST) - TICK) is None:
+        if self.next_after((self.start_at or EARLIEST) - MOMENT) is None:
             since = f"from {self._said(self.start_at)} " if self.start_at else ""
             raise CronError(
                 f"there is no tick {since}to {self._said(end)}: give a later end", "end_at"

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from quarterjack.cron.grammar import Fields
 
 SECOND = timedelta(seconds=1)
-TICK = timedelta(microseconds=1)
+MOMENT = timedelta(microseconds=1)
+"""The least that one datetime differs from another."""
 DAY = timedelta(days=1)
 
 
@@ -54,7 +55,7 @@ class Walls:
 
     def prev_before(self, wall: datetime, limit: int = 1) -> datetime | None:
         """Give the last one strictly before this time; None if there is none from the year `limit` on."""
-        wall = (wall - TICK).replace(microsecond=0)
+        wall = (wall - MOMENT).replace(microsecond=0)
         days = self._days(wall.year, wall.month)
         if wall.day in days:
             found = self._at_or_before(wall)

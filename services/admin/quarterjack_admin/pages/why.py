@@ -18,7 +18,6 @@ from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
 from quarterjack_admin.words import away, outcome, took
 
-MOMENT = timedelta(microseconds=1)
 FIRST, LAST = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)
 LATE = timedelta(seconds=1)
 EXAMPLE = "give a time, such as 2026-11-24 08:00"
@@ -75,7 +74,7 @@ async def answer(
         timing = cron.Timing.of(version, await calendars.named(db, [version]))
     except cron.CronError as error:
         return f"Version {version.version} was in force, which cannot be read: {error}", []
-    before, after = timing.prev_before(at + MOMENT), timing.next_after(at)
+    before, after = timing.prev_before(at + cron.MOMENT), timing.next_after(at)
     if before == at:
         return f"Version {version.version} has a tick at this instant.", [
             await _answer(db, schedule, at, now)
