@@ -8,6 +8,8 @@ from typing import Any
 
 from quarterjack.errors import JobInvalid
 
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""Characters that no text in Postgres holds."""
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 DIGITS, MOST_DIGITS = "0123456789", 1_000
 DEEPEST = 200

@@ -1,21 +1,19 @@
 """A job to be: what is checked when it is made, and the row that it becomes."""
 
 import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypedDict
 
-from quarterjack.encoding import encode_object
+from quarterjack.encoding import UNSTORABLE, encode_object
 from quarterjack.errors import JobInvalid
 from quarterjack.following import read_after
 from quarterjack.model import Row
 from quarterjack.queries.jobs import within_calendar
 from quarterjack.unique import Unique
 
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 MAX_MAX_ATTEMPTS = 32_767
 ROW = 500
 OURS = {

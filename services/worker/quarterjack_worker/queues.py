@@ -14,12 +14,11 @@ from quarterjack.oban_web import NAME
 from quarterjack.queries.claims import Want
 from quarterjack.queries.limited_claims import Look
 from quarterjack.queries.producers import Asked, Producing
-from quarterjack.queries.queues import ALL, Change
+from quarterjack.queries.queues import ALL, LARGEST_LIMIT, Change
 from quarterjack_worker.handlers.context import Context
 
 log = logging.getLogger(__name__)
 
-LARGEST = 10_000
 FEW_AT_ONCE, MOST_AT_ONCE = 100, 500
 SHORTEST, MEMORY = 1e-5, 8
 POLL, POLL_HELD_BACK, LONGEST_HELD_BACK, QUICK = 1.0, 0.05, 0.25, 0.02
@@ -295,4 +294,4 @@ def _read(signal: Mapping[str, Any], queue: Queue) -> Change | None:
 
 
 def _read_limit(value: object) -> int | None:
-    return value if type(value) is int and 0 < value <= LARGEST else None
+    return value if type(value) is int and 0 < value <= LARGEST_LIMIT else None

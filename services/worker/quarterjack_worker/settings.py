@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 STOPPED, CONDEMNED = 74, 75
 """Exit codes of a worker process for its supervisor: a handler may end the process with any other one, also with 0."""
 LARGEST = 10_000
+"""As the contract's LARGEST_LIMIT; the supervisor, which reads these settings too, loads no contract."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

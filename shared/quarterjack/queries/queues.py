@@ -8,6 +8,8 @@ from quarterjack.database import Database
 
 ALL = ""
 OWN_LIMIT = 0
+LARGEST_LIMIT = 10_000
+"""So many jobs of a queue at most may run on a node at once."""
 COUNTED = 1_000
 
 

@@ -16,7 +16,7 @@ from quarterjack.oban_web import NAME
 from quarterjack.queries import access, cluster, limits, queues, runs
 from quarterjack.queries.cluster import Producer
 from quarterjack.queries.limits import Limits
-from quarterjack.queries.queues import ALL, OWN_LIMIT, Change, Steered
+from quarterjack.queries.queues import ALL, LARGEST_LIMIT, OWN_LIMIT, Change, Steered
 from quarterjack_admin.forms import read_reason
 from quarterjack_admin.guard import digest
 from quarterjack_admin.keys import reading, session_of, writing
@@ -24,7 +24,6 @@ from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import look_around, page
 
 LONGEST_NAME = 127
-LARGEST = 10_000
 EVERY = "*"
 PAGE = 200
 SILENT_AFTER = timedelta(seconds=5)
@@ -89,8 +88,8 @@ async def resume(request: web.Request) -> web.Response:
 async def scale(request: web.Request) -> web.Response:
     """Set how many jobs each node runs at once; an empty limit is that of the worker's command line."""
     text = str((await request.post()).get("limit", "")).strip()
-    if text and not (text.isdecimal() and len(text) < 6 and 0 < int(text) <= LARGEST):
-        said = f"The limit is {text[:20]!r}: give 1 to {LARGEST}, or nothing for the worker's own."
+    if text and not (text.isdecimal() and len(text) < 6 and 0 < int(text) <= LARGEST_LIMIT):
+        said = f"The limit is {text[:20]!r}: give 1 to {LARGEST_LIMIT}, or nothing for the worker's own."
         wish = await _read_wish(request, Change())
         return await show_queue(request, problem=said, wish=wish)
     return await _steer(request, "scale queue", Change(limit=int(text) if text else OWN_LIMIT))

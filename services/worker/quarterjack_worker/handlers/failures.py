@@ -1,15 +1,15 @@
 """What is written of an attempt that failed."""
 
-import re
 import traceback
 from collections.abc import Iterator
 from itertools import islice
+
+from quarterjack.encoding import UNSTORABLE
 
 LONGEST_ERROR = 20_000
 ROOM = 50
 """For what says how much was left out: what was cut once is not cut again."""
 MOST_NAMED = 3
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class Failed(Exception):

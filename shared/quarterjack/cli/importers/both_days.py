@@ -4,8 +4,9 @@ Where one of the two begins with `*` both mean the same. The first, second, thir
 can be said with `#`; anything else cannot.
 """
 
+from quarterjack.cron.grammar import WEEKDAYS
+
 WEEKS = {frozenset(range(7 * week + 1, 7 * week + 8)): week + 1 for week in range(4)}
-NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
 class NotSayable(ValueError):
@@ -45,4 +46,4 @@ def _one(text: str) -> str | None:
     name = text.lower()[:3]
     if text.isascii() and text.isdecimal() and len(text) == 1 and int(text) <= 7:
         return str(int(text) % 7)
-    return str(NAMES.index(name)) if text.isalpha() and name in NAMES else None
+    return str(WEEKDAYS.index(name)) if text.isalpha() and name in WEEKDAYS else None

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from quarterjack.cli.files import shown
-from quarterjack.cli.importers.both_days import NAMES, NotSayable, either_day
+from quarterjack.cli.importers.both_days import NotSayable, either_day
 from quarterjack.cli.importers.outcome import Imported, Options
 from quarterjack.cli.problems import FileInvalid, Problem, quoted
+from quarterjack.cron.grammar import WEEKDAYS
 
 PREFIX = "django_celery_beat."
 KINDS = ("crontab", "interval", "solar", "clocked")
@@ -170,7 +171,7 @@ def _weekday_range(part: str) -> str:
 def _weekday(text: str) -> int | None:
     if text in ("0", "1", "2", "3", "4", "5", "6", "7"):
         return int(text) % 7
-    return NAMES.index(text[:3]) if text.isalpha() and text[:3] in NAMES else None
+    return WEEKDAYS.index(text[:3]) if text.isalpha() and text[:3] in WEEKDAYS else None
 
 
 def _edges(task: Row) -> dict[str, Any]:
