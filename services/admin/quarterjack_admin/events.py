@@ -7,8 +7,8 @@ make it quick, and a look at the server's statistics once a second finds what no
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+from contextlib import contextmanager, suppress
+from typing import TypeAlias
 
 from quarterjack import channels
 from quarterjack.database import LOST, Address, Pool
@@ -52,12 +52,10 @@ class Hub:
 
     async def next_after(self, seen: int, *, within: float) -> int:
         """Give the version once it is later than `seen`, after so many seconds, or when all is closing."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 while self.version == seen and not self.closing:
                     await self._changed.wait()
-        except TimeoutError:
-            return self.version
         return self.version
 
     def ring(self) -> None:
@@ -73,12 +71,10 @@ class Hub:
 
     async def run(self, address: Address, pool: Pool, who: str) -> None:
         """Listen and look until cancelled."""
-
-        def heard(_: str, __: dict[str, Any]) -> None:
-            self.ring()
-
         names = (channels.SCHEDULES, channels.SCHEDULER, channels.INSERT)
-        listener = Listener(address, pool, names, heard=heard, gap=self.ring, who=who)
+        listener = Listener(
+            address, pool, names, heard=lambda *_: self.ring(), gap=self.ring, who=who
+        )
         async with asyncio.TaskGroup() as group:
             group.create_task(listener.run())
             group.create_task(self._look(pool))

@@ -3,7 +3,7 @@
 Computed by the scheduler's own evaluator, so it cannot say anything else than what will happen.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice, pairwise
@@ -103,10 +103,6 @@ def _rate(timing: cron.Timing, now: datetime) -> str:
     return "at most once in the next year"
 
 
-def _count(ticks: Iterator[datetime], limit: int) -> int:
-    return sum(1 for _ in islice(ticks, limit))
-
-
 def _cautions(timing: cron.Timing, now: datetime, coming: Sequence[Coming]) -> list[str]:
     said = []
     parsed, zone = timing.parsed, timing.tz
@@ -156,6 +152,8 @@ def _around(parsed: cron.Cron, zone: tzinfo, dst: str, change: datetime) -> str 
             return None
         what = "is skipped" if dst == "skip" else f"is at {now:%H:%M} instead"
         return f"{night}: the run between them {what}."
-    twice = _count(parsed.ticks(change, change + shift - timedelta(seconds=1), zone, "both"), 1)
+    repeated = parsed.ticks(change, change + shift - timedelta(seconds=1), zone, "both")
+    if next(repeated, None) is None:
+        return None
     what = "runs twice" if dst == "both" else "runs once, the first time"
-    return f"{night}: what is due in between comes twice and {what}." if twice else None
+    return f"{night}: what is due in between comes twice and {what}."

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from quarterjack.database import Connection
-from quarterjack.model import JobState
+from quarterjack.model import INCOMPLETE, JobState
 from quarterjack.queries import access, bulk, job_lists
 from quarterjack.queries.bulk import MOST, Chosen
 from quarterjack_admin.forms import read_reason
@@ -29,13 +29,7 @@ class Action:
 
 CANCEL = Action(
     name="cancel",
-    states=(
-        JobState.SUSPENDED,
-        JobState.AVAILABLE,
-        JobState.SCHEDULED,
-        JobState.RETRYABLE,
-        JobState.EXECUTING,
-    ),
+    states=INCOMPLETE,
     effect="Those that wait are cancelled. Those that run are asked to stop.",
     do=bulk.cancel,
 )

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from quarterjack.database import Connection
-from quarterjack.model import Job, JobState
+from quarterjack.model import INCOMPLETE, Job, JobState
 from quarterjack.queries import cluster, flow_lists, jobs, journals, schedules, shown
 from quarterjack.queries.journals import Journal
 from quarterjack.queries.shown import Shown
@@ -35,13 +35,6 @@ RETRIABLE = (
     JobState.COMPLETED,
     JobState.CANCELLED,
     JobState.DISCARDED,
-)
-CANCELLABLE = (
-    JobState.AVAILABLE,
-    JobState.SCHEDULED,
-    JobState.RETRYABLE,
-    JobState.SUSPENDED,
-    JobState.EXECUTING,
 )
 
 
@@ -95,7 +88,7 @@ async def show(request: web.Request) -> web.Response:
         schedule_name=_text(job.meta.get("cron_name")),
         trigger=standing.trigger(job),
         retriable=job.state in RETRIABLE,
-        cancellable=job.state in CANCELLABLE,
+        cancellable=job.state in INCOMPLETE,
         fresh="from" in request.query and shell.now - job.inserted_at < FRESH,
     )
 
