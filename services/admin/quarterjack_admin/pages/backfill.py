@@ -12,7 +12,8 @@ from aiohttp import web
 
 from quarterjack import channels, cron
 from quarterjack.model import Schedule
-from quarterjack.queries import access, backfills, calendars, clock, notifications
+from quarterjack.queries import backfills, calendars, clock, notifications
+from quarterjack_admin import audit
 from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import CONFIG, reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
@@ -94,14 +95,13 @@ async def stop(request: web.Request) -> web.Response:
         made = None
         if id is not None:
             made = await backfills.stop(db, id, schedule_id=schedule.id, by=by)
-        await access.record(
+        await audit.record(
+            request,
             db,
-            actor=by,
-            action="stop backfill",
-            address=request.remote or "",
+            "stop backfill",
             target=schedule.name,
             after={"backfill": id, "made": made},
-            result="ok" if made is not None else "conflict",
+            done=made is not None,
         )
     raise web.HTTPSeeOther(schedule_path(schedule.name) + "#backfills-title")
 
@@ -178,15 +178,14 @@ async def _start_once(
         if id is None and await backfills.of_request(db, request_id) is not None:
             return True
         span = {"from": order.from_at.isoformat(), "to": order.to_at.isoformat()}
-        await access.record(
+        await audit.record(
+            request,
             db,
-            actor=by,
-            action="start backfill",
-            address=request.remote or "",
+            "start backfill",
             target=schedule.name,
             after={"backfill": id, **span, "per_minute": order.per_minute, "ticks": found.ticks},
             reason=order.reason,
-            result="ok" if id is not None else "conflict",
+            done=id is not None,
         )
         channel = channels.channel(request.app[CONFIG].database.schema, channels.SCHEDULES)
         told = json.dumps({"id": schedule.id, "version": schedule.version})

@@ -7,10 +7,11 @@ from aiohttp import web
 
 from quarterjack.database import Connection
 from quarterjack.model import INCOMPLETE, JobState
-from quarterjack.queries import access, bulk, job_lists
+from quarterjack.queries import bulk, job_lists
 from quarterjack.queries.bulk import MOST, Chosen
+from quarterjack_admin import audit
 from quarterjack_admin.forms import read_reason
-from quarterjack_admin.keys import reading, session_of, writing
+from quarterjack_admin.keys import reading, writing
 from quarterjack_admin.pages.runs import WINDOW, Filter, write_done
 from quarterjack_admin.paging import read_number
 from quarterjack_admin.permissions import requires
@@ -119,15 +120,14 @@ async def _act(request: web.Request, action: Action) -> web.Response:
         return await _ask(request, action, given=given)
     async with writing(request) as db:
         done = await action.do(db, await bulk.pick(db, choose(wanted, action, upto)))
-        await access.record(
+        await audit.record(
+            request,
             db,
-            actor=session_of(request).name,
-            action=f"{action.name} jobs",
-            address=request.remote or "",
+            f"{action.name} jobs",
             target=wanted.address(),
             after={"jobs": done, "upto": upto},
             reason=reason,
-            result="ok" if done else "conflict",
+            done=done > 0,
         )
     raise web.HTTPSeeOther(wanted.address(done=write_done(request, f"{action.name} {done}")))
 

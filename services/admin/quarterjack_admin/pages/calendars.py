@@ -8,7 +8,8 @@ from aiohttp import web
 
 from quarterjack.cron import CronError, Holidays
 from quarterjack.cron.ical import read_holidays
-from quarterjack.queries import access, calendars, clock, runs
+from quarterjack.queries import calendars, clock, runs
+from quarterjack_admin import audit
 from quarterjack_admin.guard import digest
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.permissions import requires
@@ -72,11 +73,10 @@ async def save(request: web.Request) -> web.Response:
             errors["days"] = CHANGED
         if not errors:
             await calendars.save(db, calendar, by=session_of(request).name)
-            await access.record(
+            await audit.record(
+                request,
                 db,
-                actor=session_of(request).name,
-                action="save calendar",
-                address=request.remote or "",
+                "save calendar",
                 target=calendar.name,
                 before={"days": len(before.days)} if before else None,
                 after={"days": len(calendar.days)},
@@ -95,13 +95,12 @@ async def delete(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     async with writing(request) as db:
         users = await calendars.remove(db, name)
-        await access.record(
+        await audit.record(
+            request,
             db,
-            actor=session_of(request).name,
-            action="delete calendar",
-            address=request.remote or "",
+            "delete calendar",
             target=name,
-            result="conflict" if users else "ok",
+            done=not users,
         )
         found = (await calendars.read(db, [name])).get(name)
     if users and found is not None:

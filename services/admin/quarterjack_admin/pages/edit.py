@@ -11,8 +11,8 @@ from quarterjack.cron.zones import zone_names
 from quarterjack.database import Connection
 from quarterjack.definition import Definition
 from quarterjack.model import JobType, Schedule
-from quarterjack.queries import access, calendars, clock, managed, schedules
-from quarterjack_admin import forms
+from quarterjack.queries import calendars, clock, managed, schedules
+from quarterjack_admin import audit, forms
 from quarterjack_admin.forms import LABELS, fields_of
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.ownership import owner
@@ -77,16 +77,15 @@ async def save(request: web.Request) -> web.Response:
         if held is not None and held.version == base:
             await schedules.give_reason(db, reason)
             after = await schedules.update(db, held.id, form.columns(), by=session_of(request).name)
-        await access.record(
+        await audit.record(
+            request,
             db,
-            actor=session_of(request).name,
-            action="edit schedule",
-            address=request.remote or "",
+            "edit schedule",
             target=schedule.name,
             before=fields_of(held, job_type) if held else None,
             after=fields_of(after, job_type) if after else forms.texts(form, job_type),
             reason=reason,
-            result="ok" if after else "conflict",
+            done=after is not None,
         )
     if after is None:
         return _conflict(request, held, job_type, typed, base_fields, reason)

@@ -2,8 +2,8 @@
 
 from aiohttp import web
 
-from quarterjack.database import Connection
-from quarterjack.queries import access, holds
+from quarterjack.queries import holds
+from quarterjack_admin import audit
 from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
@@ -17,14 +17,13 @@ async def skip(request: web.Request) -> web.Response:
     async with writing(request) as db:
         schedule = await find_schedule(request, db)
         at = await holds.skip_next(db, schedule.id, by=session_of(request).name)
-        await access.record(
+        await audit.record(
+            request,
             db,
-            actor=session_of(request).name,
-            action="skip next run",
-            address=request.remote or "",
+            "skip next run",
             target=schedule.name,
             after={"tick_at": at.isoformat()} if at else None,
-            result="ok" if at else "conflict",
+            done=at is not None,
         )
     if at is None:
         said = "No next run is planned, so there is none to skip. Nothing was changed."
@@ -38,13 +37,12 @@ async def unskip(request: web.Request) -> web.Response:
     async with writing(request) as db:
         schedule = await find_schedule(request, db)
         done = await holds.unskip(db, schedule.id)
-        await access.record(
+        await audit.record(
+            request,
             db,
-            actor=session_of(request).name,
-            action="do not skip",
-            address=request.remote or "",
+            "do not skip",
             target=schedule.name,
-            result="ok" if done else "conflict",
+            done=done,
         )
     raise web.HTTPSeeOther(schedule_path(schedule.name))
 
@@ -66,7 +64,7 @@ async def freeze(request: web.Request) -> web.Response:
             shell = await look_around(db)
             return page(request, "freeze.html", status=422, shell=shell, problem=said)
         done = await holds.freeze(db, by=session_of(request).name, reason=reason)
-        await _record(request, db, "freeze all", reason, done=done)
+        await audit.record(request, db, "freeze all", reason=reason, done=done)
     raise web.HTTPSeeOther("/schedules")
 
 
@@ -75,21 +73,8 @@ async def thaw(request: web.Request) -> web.Response:
     """End the freeze; what was due meanwhile is not caught up."""
     async with writing(request) as db:
         done = await holds.thaw(db)
-        await _record(request, db, "end the freeze", None, done=done)
+        await audit.record(request, db, "end the freeze", done=done)
     raise web.HTTPSeeOther("/schedules")
-
-
-async def _record(
-    request: web.Request, db: Connection, action: str, reason: str | None, *, done: bool
-) -> None:
-    await access.record(
-        db,
-        actor=session_of(request).name,
-        action=action,
-        address=request.remote or "",
-        reason=reason,
-        result="ok" if done else "conflict",
-    )
 
 
 ROUTES = [

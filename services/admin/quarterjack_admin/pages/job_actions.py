@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import web
 
 from quarterjack.database import Connection
-from quarterjack.queries import access, bulk, runs
-from quarterjack_admin.keys import session_of, writing
+from quarterjack.queries import bulk, runs
+from quarterjack_admin import audit
+from quarterjack_admin.keys import writing
 from quarterjack_admin.pages.job import find_job
 from quarterjack_admin.permissions import requires
 from quarterjack_admin.render import page
@@ -28,20 +29,18 @@ async def cancel(request: web.Request) -> web.Response:
 
 async def _act(request: web.Request, action: str, act: Act) -> web.Response:
     """Act on the state that was seen; a job that has left it is left as it is."""
-    given, session = await request.post(), session_of(request)
-    seen = str(given.get("state", ""))
+    seen = str((await request.post()).get("state", ""))
     async with writing(request) as db:
         job = (await find_job(request, db)).job
         held = await runs.hold(db, job.id)
         done = held is not None and held.state == seen and await act(db, [held.id]) == 1
-        await access.record(
+        await audit.record(
+            request,
             db,
-            actor=session.name,
-            action=action,
-            address=request.remote or "",
+            action,
             target=str(job.id),
             before={"state": job.state},
-            result="ok" if done else "conflict",
+            done=done,
         )
     if not done:
         state = held.state if held else "gone"

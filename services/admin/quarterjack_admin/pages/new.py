@@ -4,8 +4,8 @@ from aiohttp import web
 
 from quarterjack.definition import NAME, NAME_RULE
 from quarterjack.model import JobType
-from quarterjack.queries import access, calendars, schedules
-from quarterjack_admin import forms
+from quarterjack.queries import calendars, schedules
+from quarterjack_admin import audit, forms
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.pages.edit import form_page, look_around_form, read_typed
 from quarterjack_admin.pages.schedule import find_schedule
@@ -46,15 +46,14 @@ async def make(request: web.Request) -> web.Response:
     async with writing(request) as db:
         await schedules.give_reason(db, reason)
         made = await schedules.add(db, name, worker, form.columns(), by=session_of(request).name)
-        await access.record(
+        await audit.record(
+            request,
             db,
-            actor=session_of(request).name,
-            action="make schedule",
-            address=request.remote or "",
+            "make schedule",
             target=name,
             after=forms.fields_of(made, job_type) if made else None,
             reason=reason,
-            result="ok" if made else "conflict",
+            done=made is not None,
         )
     if made is None:
         return await _form(request, typed, job_type, {"name": TAKEN}, reason=reason)
@@ -79,11 +78,10 @@ async def delete(request: web.Request) -> web.Response:
         schedule = await find_schedule(request, db)
         job_type = await schedules.job_type(db, schedule.worker)
         await schedules.remove(db, schedule.id)
-        await access.record(
+        await audit.record(
+            request,
             db,
-            actor=session_of(request).name,
-            action="delete schedule",
-            address=request.remote or "",
+            "delete schedule",
             target=schedule.name,
             before=forms.fields_of(schedule, job_type),
         )

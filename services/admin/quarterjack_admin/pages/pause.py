@@ -4,9 +4,8 @@ from datetime import datetime, timedelta
 
 from aiohttp import web
 
-from quarterjack.database import Connection
-from quarterjack.model import Schedule
-from quarterjack.queries import access, clock, holds, schedules
+from quarterjack.queries import clock, holds, schedules
+from quarterjack_admin import audit
 from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
@@ -37,7 +36,14 @@ async def pause(request: web.Request) -> web.Response:
         until: datetime | None = await clock.now(db) + hours if hours else None
         await schedules.give_reason(db, reason)
         paused = await holds.pause(db, schedule.id, by=session.name, reason=reason, until=until)
-        await _record(db, request, "pause schedule", schedule, reason, done=paused is not None)
+        await audit.record(
+            request,
+            db,
+            "pause schedule",
+            target=schedule.name,
+            reason=reason,
+            done=paused is not None,
+        )
     raise web.HTTPSeeOther(schedule_path(schedule.name))
 
 
@@ -47,7 +53,9 @@ async def resume(request: web.Request) -> web.Response:
     async with writing(request) as db:
         schedule = await find_schedule(request, db)
         resumed = await holds.resume(db, schedule.id, by=session_of(request).name)
-        await _record(db, request, "resume schedule", schedule, None, done=resumed is not None)
+        await audit.record(
+            request, db, "resume schedule", target=schedule.name, done=resumed is not None
+        )
     raise web.HTTPSeeOther(schedule_path(schedule.name))
 
 
@@ -78,26 +86,6 @@ def _read_hours(text: str) -> tuple[timedelta | None, str | None]:
     if not timedelta(0) < hours <= LONGEST_PAUSE:
         return None, "Give a number of hours above 0, or none to pause until someone resumes it."
     return hours, None
-
-
-async def _record(
-    db: Connection,
-    request: web.Request,
-    action: str,
-    schedule: Schedule,
-    reason: str | None,
-    *,
-    done: bool,
-) -> None:
-    await access.record(
-        db,
-        actor=session_of(request).name,
-        action=action,
-        address=request.remote or "",
-        target=schedule.name,
-        reason=reason,
-        result="ok" if done else "conflict",
-    )
 
 
 ROUTES = [

@@ -7,8 +7,9 @@ from datetime import timedelta
 from aiohttp import web
 
 from quarterjack import durations
-from quarterjack.queries import access, limits, runs
+from quarterjack.queries import limits, runs
 from quarterjack.queries.limits import Limits
+from quarterjack_admin import audit
 from quarterjack_admin.forms import read_reason
 from quarterjack_admin.keys import session_of, writing
 from quarterjack_admin.pages.queues import (
@@ -47,11 +48,10 @@ async def save(request: web.Request) -> web.Response:
         if held:
             by, reason = session_of(request).name, read_reason(typed)
             await limits.limit(db, queue, wanted, by=by, reason=reason)
-            await access.record(
+            await audit.record(
+                request,
                 db,
-                actor=by,
-                action="limit queue",
-                address=request.remote or "",
+                "limit queue",
                 target=queue,
                 before=_stored(before),
                 after=_stored(wanted),

@@ -13,10 +13,11 @@ from aiohttp import web
 
 from quarterjack import durations
 from quarterjack.oban_web import NAME
-from quarterjack.queries import access, cluster, limits, queues, runs
+from quarterjack.queries import cluster, limits, queues, runs
 from quarterjack.queries.cluster import Producer
 from quarterjack.queries.limits import Limits
 from quarterjack.queries.queues import ALL, LARGEST_LIMIT, OWN_LIMIT, Change, Steered
+from quarterjack_admin import audit
 from quarterjack_admin.forms import read_reason
 from quarterjack_admin.guard import digest
 from quarterjack_admin.keys import reading, session_of, writing
@@ -154,15 +155,14 @@ async def _steer(request: web.Request, action: str, change: Change) -> web.Respo
             )
             await queues.signal(db, signals(wish))
             limit = {"limit": change.limit} if change.limit else {}
-            await access.record(
+            await audit.record(
+                request,
                 db,
-                actor=by,
-                action=action,
-                address=request.remote or "",
+                action,
                 target=wish.queue,
                 after={"node": wish.node or "all"} | limit,
                 reason=wish.reason,
-                result="ok" if done else "conflict",
+                done=done,
             )
     if problem:
         return await show_queue(request, problem=problem, wish=wish)

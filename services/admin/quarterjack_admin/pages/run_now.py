@@ -9,9 +9,9 @@ from aiohttp import web
 import quarterjack
 from quarterjack.database import Connection
 from quarterjack.model import Enqueued, JobType, Schedule
-from quarterjack.queries import access, runs, schedules
+from quarterjack.queries import runs, schedules
 from quarterjack.unique import Unique
-from quarterjack_admin import forms
+from quarterjack_admin import audit, forms
 from quarterjack_admin.keys import TRACEPARENT, reading, session_of, writing
 from quarterjack_admin.pages.schedule import find_schedule
 from quarterjack_admin.permissions import may, requires
@@ -186,14 +186,13 @@ async def _enqueue_once(request: web.Request, db: Connection, order: Order) -> E
             **({"traceparent": traceparent} if traceparent else {}),
         },
     )
-    await access.record(
+    await audit.record(
+        request,
         db,
-        actor=session.name,
-        action="run now",
-        address=request.remote or "",
+        "run now",
         target=order.target,
         after={"job": made.id, "forced": force},
-        result="conflict" if made.conflict else "ok",
+        done=not made.conflict,
     )
     return made
 
