@@ -22,7 +22,7 @@ from tenacity.wait import wait_random_exponential
 from quarterjack import hosts
 from quarterjack.errors import SettingInvalid
 from quarterjack.open_pool import OpenPool
-from quarterjack.queries import databases
+from quarterjack.queries import connections
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ async def _make_pool(address: Address, name: str, size: int, reset: bool) -> Poo
             target_session_attrs=_wanted(address.url),
         )
     try:
-        check_schema(address, await databases.schema(pool))
+        check_schema(address, await connections.schema(pool))
     except BaseException:
         pool.terminate()
         raise
@@ -217,7 +217,7 @@ async def _leave(_: Any) -> None:
 async def _reset(connection: Any) -> None:
     """Clear what a user has left, as the pool would, unless the connection was only borrowed."""
     if not BORROWED.get():
-        await databases.clear(connection, connection.get_reset_query())
+        await connections.clear(connection, connection.get_reset_query())
 
 
 def check_schema(address: Address, found: str | None) -> None:
@@ -268,8 +268,8 @@ def read_json(text: str) -> Any:
 
 
 async def _prepare(connection: Any) -> None:
-    await databases.end_with_client(connection)
-    await databases.compile_nothing(connection)
+    await connections.end_with_client(connection)
+    await connections.compile_nothing(connection)
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=read_json, format="text"
     )

@@ -25,7 +25,7 @@ from quarterjack.database import (
 )
 from quarterjack.errors import SchemaOutdated, SchemaUnknown
 from quarterjack.process import MENDABLE, in_words
-from quarterjack.queries import databases, migrations, rights
+from quarterjack.queries import connections, migrations, rights
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ async def apply(address: Address, *, optional: Sequence[str] = ()) -> list[str]:
     try:
         await _take_turn(connection)
         await migrations.make_schema(connection, address.schema)
-        check_schema(address, await databases.schema(connection))
+        check_schema(address, await connections.schema(connection))
         await migrations.prepare(connection)
         applied = await migrations.applied(connection)
         _refuse_foreign(applied)

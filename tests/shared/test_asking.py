@@ -6,7 +6,7 @@ import pytest
 
 from quarterjack.asking import answered, ask
 from quarterjack.database import connect, open_pool
-from quarterjack.queries import databases
+from quarterjack.queries import connections
 from tests.conftest import TestDatabase
 from tests.proxy import proxied
 from tests.waiting import until
@@ -18,7 +18,7 @@ WAITS = "SELECT count(*) = $1 FROM pg_stat_activity WHERE application_name = 'wa
 async def test_a_pool_that_has_no_connection_left_says_so(database: TestDatabase) -> None:
     async with open_pool(database.address, name="small", size=1) as pool, pool.acquire():
         with pytest.raises(TimeoutError, match=r"no connection to the database within 0\.1 s"):
-            await ask(pool, databases.schema, 0.1)
+            await ask(pool, connections.schema, 0.1)
 
 
 async def test_a_server_that_does_not_take_a_connection_says_so(database: TestDatabase) -> None:

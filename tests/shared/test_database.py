@@ -9,7 +9,7 @@ import pytest
 
 from quarterjack.database import UNREACHABLE, borrowed, connect, open_pool, patiently
 from quarterjack.hosts import each_host
-from quarterjack.queries import databases
+from quarterjack.queries import connections
 from tests.conftest import TestDatabase
 from tests.waiting import until
 
@@ -87,7 +87,7 @@ async def test_a_connection_that_is_given_up_while_it_is_made_is_closed(
         begun.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(databases, "end_with_client", never_ends)
+    monkeypatch.setattr(connections, "end_with_client", never_ends)
     making = asyncio.create_task(connect(database.address, name="given up"))
     await begun.wait()
     making.cancel()
