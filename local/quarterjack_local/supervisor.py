@@ -10,6 +10,8 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from quarterjack.clock import within
+
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 10.0
 STEADY_AFTER = 30.0
@@ -82,12 +84,9 @@ class Service:
         if process.returncode is not None:
             return
         process.terminate()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.grace):
-                await process.wait()
-                return
-        process.kill()
-        await process.wait()
+        if not await within(self.grace, process.wait()):
+            process.kill()
+            await process.wait()
 
     async def _start(self, output: int) -> Process:
         return await asyncio.create_subprocess_exec(

@@ -1,7 +1,6 @@
 """Looks for schedules that need a person and tells about them; every replica does, leader or not."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -10,6 +9,7 @@ from functools import partial
 from threading import Thread
 
 from quarterjack.asking import ask
+from quarterjack.clock import within
 from quarterjack.database import LOST, Connection, Pool
 from quarterjack.queries import alerts, deliveries
 from quarterjack.queries.deliveries import Delivery
@@ -129,6 +129,4 @@ async def _again(
             if reachable:
                 log.warning("could not %s: %s; trying again", what, error)
             reachable = False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_EVERY):
-                await woken.wait()
+        await within(LOOK_EVERY, woken.wait())

@@ -30,6 +30,14 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 BLOCKED_AFTER = 30.0
+LISTENED_TO = (
+    channels.SCHEDULES,
+    channels.SCHEDULER,
+    channels.DUE,
+    channels.ENDED,
+    channels.CRONITOR,
+    channels.METRICS,
+)
 
 
 async def serve() -> int:
@@ -85,15 +93,12 @@ class Replica:
         self._web = ObanWeb(node)
         self._backlog, self._measured = Backlog(), measured
         self.measures = partial(measure, self._election, self._ticks.tally, self._backlog)
-        self._staging, self._rescuing, self._filling = Turn(), Turn(), Turn()
-        self._settling = Turn()
+        self._staging, self._rescuing = Turn(), Turn()
+        self._filling, self._settling = Turn(), Turn()
         self._listener = Listener(
             address,
             pool,
-            (
-                *(channels.SCHEDULES, channels.SCHEDULER, channels.DUE, channels.ENDED),
-                *(channels.CRONITOR, channels.METRICS),
-            ),
+            LISTENED_TO,
             heard=self._heard,
             gap=self._look_everywhere,
             who=f"quarterjack-scheduler {node} listener",

@@ -1,11 +1,10 @@
 """When a duty of the leader has its turn: the tick loop's looks tell what is to come, a notification says now."""
 
 import asyncio
-import contextlib
 import math
 from datetime import timedelta
 
-from quarterjack.clock import boot
+from quarterjack.clock import boot, within
 
 UNTOLD = 2.0
 
@@ -41,9 +40,7 @@ class Turn:
             self._due = min(self._due, began + pause)
         while (left := self._end(began, told=pause is None) - boot()) > 0:
             self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._changed.wait()
+            await within(left, self._changed.wait())
 
     def _end(self, began: float, *, told: bool) -> float:
         return min(self._due, max(self._told, began) + UNTOLD) if told else self._due

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Set
 from functools import partial
 
 from quarterjack.asking import ask
+from quarterjack.clock import within
 from quarterjack.database import LOST, Pool
 from quarterjack.queries import claims
 from quarterjack.queries.claims import Claim
@@ -49,12 +50,8 @@ class LostClaims:
         """Look at every doubt, and every 5 s while jobs run, there was a doubt of late or a claim was cut off."""
         left = LOOKS
         while True:
-            try:
-                async with asyncio.timeout(EVERY):
-                    await self.doubtful.wait()
-                left = LOOKS
-            except TimeoutError:
-                left = LOOKS if self._attempts or self._cut_off else left - 1
+            doubted = await within(EVERY, self.doubtful.wait())
+            left = LOOKS if doubted or self._attempts or self._cut_off else left - 1
             self.doubtful.clear()
             if left <= 0:
                 continue
