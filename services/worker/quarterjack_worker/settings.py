@@ -31,6 +31,22 @@ class Settings:
 
 def parse(arguments: Sequence[str] | None = None) -> Settings:
     """Read the command line; exits with a usage message if it cannot be used."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    queues: dict[str, int] = {}
+    for name, limit in (pair for pairs in options.queues for pair in pairs):
+        if name in queues:
+            parser.error(f"argument --queue: {name} is given twice")
+        queues[name] = limit
+    return Settings(
+        modules=tuple(options.modules),
+        queues=queues,
+        processes=options.processes,
+        grace=options.grace,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="quarterjack-worker",
         description="Runs jobs of some queues.",
@@ -69,18 +85,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         metavar="SECONDS",
         help="how long running jobs may go on after SIGTERM, default 15",
     )
-    options = parser.parse_args(arguments)
-    queues: dict[str, int] = {}
-    for name, limit in (pair for pairs in options.queues for pair in pairs):
-        if name in queues:
-            parser.error(f"argument --queue: {name} is given twice")
-        queues[name] = limit
-    return Settings(
-        modules=tuple(options.modules),
-        queues=queues,
-        processes=options.processes,
-        grace=options.grace,
-    )
+    return parser
 
 
 def _queues(text: str) -> list[tuple[str, int]]:

@@ -75,6 +75,7 @@ class Supervisor:
             self._child.terminate()
 
     def run(self) -> int:
+        """Start one life after another until told to stop; the exit code."""
         delay, ever = FIRST_DELAY, False
         threading.Thread(target=self._see_it_end, name="end", daemon=True).start()
         while not self._stopping:
@@ -116,19 +117,7 @@ class Supervisor:
         """Give the exit code, whether the process had begun, and how it ended."""
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
-        self._child = subprocess.Popen(  # noqa: S603 - it starts itself
-            self._command,
-            env=MEMORY
-            | os.environ
-            | {
-                LIFE: str(life),
-                TURNS: str(writer),
-                MARKS: "" if memory is None else str(memory),
-                "QUARTERJACK_NODE": self._node,
-            },
-            pass_fds=[writer] if memory is None else [writer, memory],
-            preexec_fn=deaths.die_with_parent,
-        )
+        self._child = self._start(life, writer, memory)
         os.close(writer)
         if self._stopping:
             self._child.terminate()
@@ -153,6 +142,21 @@ class Supervisor:
             how = f"{deaths.how(code)}, as one does that was silent and declared dead"
             return code, began, how
         return code, began, deaths.how(code)
+
+    def _start(self, life: UUID, writer: int, memory: int | None) -> subprocess.Popen[bytes]:
+        """Start the process, which shows its turns on `writer`, and in `memory` which jobs have begun."""
+        told = {
+            LIFE: str(life),
+            TURNS: str(writer),
+            MARKS: "" if memory is None else str(memory),
+            "QUARTERJACK_NODE": self._node,
+        }
+        return subprocess.Popen(  # noqa: S603 - it starts itself
+            self._command,
+            env=MEMORY | os.environ | told,
+            pass_fds=[writer] if memory is None else [writer, memory],
+            preexec_fn=deaths.die_with_parent,
+        )
 
 
 async def settle(

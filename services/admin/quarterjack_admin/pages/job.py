@@ -75,9 +75,8 @@ async def show(request: web.Request) -> web.Response:
         attempts=[_attempt(error) for error in reversed(job.errors)],
         progress=_progress(job, told),
         logs=[_log(journal) for journal in told if journal.lines],
-        args=redact(job.args, paths),
         result=redact(job.result, paths),
-        meta=redact(job.meta, [f"result.{path}" for path in paths]),
+        **_without_secrets(job, paths),
         warning=job.meta.get("warning"),
         producer=producer,
         workflow=Part.of(job.meta),
@@ -109,11 +108,18 @@ async def download(request: web.Request) -> web.Response:
     )
 
 
+def _without_secrets(job: Job, paths: Sequence[str]) -> dict[str, Any]:
+    """Give args and meta to be shown; the result, which is in the meta, hides what args do."""
+    return {
+        "args": redact(job.args, paths),
+        "meta": redact(job.meta, [f"result.{path}" for path in paths]),
+    }
+
+
 def _whole(job: Job, paths: Sequence[str]) -> bytes:
     whole = {
         **{field.name: getattr(job, field.name) for field in fields(job)},
-        "args": redact(job.args, paths),
-        "meta": redact(job.meta, [f"result.{path}" for path in paths]),
+        **_without_secrets(job, paths),
         "errors": [
             {
                 key: scrub(each) if isinstance(each, str) else redact(each)

@@ -194,18 +194,10 @@ async def show_queue(
         steered = await queues.steered(db, name)
         limited = await limits.read(db, name)
         producers = await cluster.producers_of(db, name)
-    everyone = next((each for each in steered if each.node == ALL), None)
     by_node = {each.node: each for each in steered}
-    nodes = {each.node for each in producers}
-    rows = [
-        {
-            "producer": each,
-            "silent": each.silent > SILENT_AFTER,
-            "steered": by_node.get(each.node),
-            "follows": follows(each, everyone, by_node.get(each.node)),
-        }
-        for each in producers
-    ]
+    everyone = by_node.get(ALL)
+    rows = [_row(each, by_node) for each in producers]
+    present = {ALL, *(each.node for each in producers)}
     return page(
         request,
         "queue.html",
@@ -215,7 +207,7 @@ async def show_queue(
         everyone=everyone,
         rows=rows,
         following=sum(1 for row in rows if row["follows"]),
-        absent=[each for each in steered if each.node not in (ALL, *nodes) and words(each)],
+        absent=[each for each in steered if each.node not in present and words(each)],
         words=words,
         counted=queues.COUNTED,
         queue_path=queue_path,
@@ -228,6 +220,16 @@ async def show_queue(
         reason=wish.reason if wish else "",
         node=wish.node if wish else ALL,
     )
+
+
+def _row(producer: Producer, by_node: Mapping[str, Steered]) -> dict[str, object]:
+    """Give a worker, with what was asked of its node."""
+    return {
+        "producer": producer,
+        "silent": producer.silent > SILENT_AFTER,
+        "steered": by_node.get(producer.node),
+        "follows": follows(producer, by_node.get(ALL), by_node.get(producer.node)),
+    }
 
 
 def words(steered: Steered) -> str:

@@ -1,6 +1,6 @@
 """One schedule: what it means, when it runs, how it did, what changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,16 +38,10 @@ async def find_schedule(request: web.Request, db: Connection) -> Schedule:
 @requires("view")
 async def show(request: web.Request) -> web.Response:
     """Show a schedule and a page of its runs."""
-    edge, back = read_number(request.query.get("before")), read_number(request.query.get("after"))
     async with reading(request) as db:
         shell = await look_around(db)
         schedule = await find_schedule(request, db)
-        if back is not None:
-            ids = await runs.of_schedule_back(db, schedule.name, edge=back, limit=PAGE + 1)
-            listed = Page.backwards(ids, PAGE)
-        else:
-            ids = await runs.of_schedule(db, schedule.name, edge=edge, limit=PAGE + 1)
-            listed = Page.forwards(ids, PAGE, first=edge is None)
+        listed = await _list_runs(db, schedule.name, request.query)
         known = await calendars.named(db, [schedule])
         jobs = await shown.read(db, listed.ids)
         latest = (await runs.latest(db, [schedule.name], each=CHART))[schedule.name]
@@ -58,18 +52,16 @@ async def show(request: web.Request) -> web.Response:
         said = await managed.of(db, [schedule.id])
         filled = await backfills.of_schedule(db, schedule.id, limit=BACKFILLS)
     hidden = job_type.redacted if job_type else ()
-    meaning = standing.meaning(schedule, known)
-    coming = preview(schedule, known, shell.now)
     return page(
         request,
         "schedule.html",
         shell=shell,
         schedule=schedule,
-        meaning=meaning,
+        meaning=standing.meaning(schedule, known),
         standing=standing.status(schedule, shell.now, led=lease is not None and lease.led),
         applied=standing.applied(schedule),
         owner=owner(schedule, said, versions, job_type),
-        coming=coming,
+        coming=preview(schedule, known, shell.now),
         chart=standing.chart(latest),
         warning=_warning(jobs),
         jobs=jobs,
@@ -82,6 +74,17 @@ async def show(request: web.Request) -> web.Response:
         args=redact(schedule.args, hidden),
         error_of=lambda job: scrub(str(job.errors[-1].get("error", "")).partition("\n")[0])[:300],
     )
+
+
+async def _list_runs(db: Connection, name: str, query: Mapping[str, str]) -> Page:
+    """Find the page of a schedule's jobs that the address asks for."""
+    before, after = read_number(query.get("before")), read_number(query.get("after"))
+    if after is not None:
+        return Page.backwards(
+            await runs.of_schedule_back(db, name, edge=after, limit=PAGE + 1), PAGE
+        )
+    ids = await runs.of_schedule(db, name, edge=before, limit=PAGE + 1)
+    return Page.forwards(ids, PAGE, first=before is None)
 
 
 def _warning(jobs: list[Any]) -> str | None:

@@ -41,7 +41,7 @@ async def show(request: web.Request) -> web.Response:
             "status": standing.status(schedule, shell.now, led=led),
             "owner": owner(schedule, said),
             "chart": standing.chart(latest[schedule.name]),
-            "last": latest[schedule.name][0] if latest[schedule.name] else None,
+            "last": next(iter(latest[schedule.name]), None),
         }
         for schedule in listed.schedules
     ]

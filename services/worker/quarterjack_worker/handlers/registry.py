@@ -137,16 +137,8 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
         raise JobTypeInvalid(
             f"job {name!r}: {handler!r:.80} is no function: write def or async def"
         )
-    where = f"job {name!r} ({handler.__module__}.{handler.__qualname__})"
-    other = REGISTRY.get(name)
-    if other and (other.handler.__module__, other.handler.__qualname__) != (
-        handler.__module__,
-        handler.__qualname__,
-    ):
-        taken = f"{other.handler.__module__}.{other.handler.__qualname__}"
-        twice = other.handler.__qualname__ == handler.__qualname__
-        better = "choose another" + (", or import its file by one name alone" if twice else "")
-        raise JobTypeInvalid(f"{where}: {taken} has this name already; {better}")
+    where = f"job {name!r} ({'.'.join(_place(handler))})"
+    _refuse_taken(where, name, handler)
     try:
         NewJob(
             worker=name,
@@ -175,6 +167,21 @@ def _job_type(name: str, handler: Callable[..., Any], **options: Any) -> JobType
         args=args,
         **options | {"tags": tuple(options["tags"]), "redacted": tuple(options["redacted"])},
     )
+
+
+def _place(handler: Callable[..., Any]) -> tuple[str, str]:
+    return handler.__module__, handler.__qualname__
+
+
+def _refuse_taken(where: str, name: str, handler: Callable[..., Any]) -> None:
+    """Refuse the name of another handler; the same one may be registered anew."""
+    other = REGISTRY.get(name)
+    if other is None or _place(other.handler) == _place(handler):
+        return
+    twice = other.handler.__qualname__ == handler.__qualname__
+    better = "choose another" + (", or import its file by one name alone" if twice else "")
+    taken = ".".join(_place(other.handler))
+    raise JobTypeInvalid(f"{where}: {taken} has this name already; {better}")
 
 
 def _check(where: str, *, timeout: object, schedule: object, redacted: object, **_: object) -> None:
