@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-from _peers import Engine
+from _engines import Engine
 from _rig import Rig
 
 from quarterjack import migrate

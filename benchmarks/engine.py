@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import fields
 from statistics import median
 
-import _peers
+import _engines
 from _drain import Bench, Drained, cpu_of, wakeups_of
-from _peers import Engine
+from _engines import Engine
 from _rig import Process, Table, percentile, rig, schedulers
 
 SERVER = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
@@ -32,8 +32,8 @@ class Comparison:
         self.rounds = 1 if quick else 3
         self.many = 20_000 if quick else 50_000
         self.scale = 10 if quick else 1
-        self.peers, self.missing = _peers.install()
-        self.ours, self.bare = _peers.quarterjack(fast=True), _peers.bare()
+        self.peers, self.missing = _engines.install()
+        self.ours, self.bare = _engines.quarterjack(fast=True), _engines.bare()
 
     async def measure(self, parts: Sequence[str]) -> None:
         """Take the parts that are named, or all."""
@@ -43,7 +43,7 @@ class Comparison:
 
     async def drains(self) -> None:
         """One process at its best setting, and what a job costs."""
-        slow = _peers.quarterjack(fast=False)
+        slow = _engines.quarterjack(fast=False)
         found = await self._drain([self.ours, self.bare, slow, *self.peers], self.many)
         rate = found[self.ours.name].rate
         print(
