@@ -9,6 +9,7 @@ from pathlib import Path
 
 
 def main(place: Path, bin_dir: Path) -> None:
+    """Wait for the end of the owner, then stop the server in `place` and remove it."""
     sys.stdin.read()
     from quarterjack_local.postgres import Server  # here, since what only waits should be small
 

@@ -8,6 +8,8 @@ from uuid import UUID
 
 
 class JobState(StrEnum):
+    """The states of Oban's jobs, as a column of its own type holds them."""
+
     AVAILABLE = "available"
     SUSPENDED = "suspended"
     SCHEDULED = "scheduled"

@@ -140,13 +140,16 @@ class Span:
         return list(found)
 
     def before(self, tick: datetime) -> "Span | None":
+        """Give what of it lies before a tick; None if that is its first."""
         return Span(self.timing, self.start, tick - cron.MOMENT) if self.start < tick else None
 
     def after(self, tick: datetime) -> "Span | None":
+        """Give what of it lies after a tick, from the next one on; None if there is none."""
         later = self.timing.next_after(tick)
         return None if later is None or later > self.end else Span(self.timing, later, self.end)
 
     def line(self, outcome: str, reason: str) -> list[Decision]:
+        """Give the one decision that stands for all its ticks."""
         until = self.newest()
         if until == self.start:
             return [Decision(tick_at=self.start, outcome=outcome, reason=reason)]

@@ -21,6 +21,8 @@ class Keep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
+    """What is kept of each state in which jobs end."""
+
     completed: Keep
     cancelled: Keep
     discarded: Keep

@@ -87,6 +87,7 @@ class Heartbeat:
             raise HeartbeatEnded("the heartbeat has ended by an error: see the log before this")
 
     async def stop(self) -> None:
+        """End the thread; waits for it for as long as a beat may take."""
         self._stopping.set()
         if self._loop is not None:
             with suppress(RuntimeError):  # the thread has ended, and closed it

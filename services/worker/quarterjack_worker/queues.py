@@ -73,6 +73,7 @@ class Queue:
 
     @property
     def free(self) -> int:
+        """How many more jobs may be claimed."""
         if self.resting:
             return 0
         return max(0, self.limit + self.ahead - self.running - len(self.waiting))
