@@ -15,8 +15,9 @@ from tests.processes import cluster
 from tests.waiting import until
 
 ROOT = DOCS.parent
-PRIVATE = {"LOCAL", "PG_BIN", "WORKER_LIFE", "WORKER_TURNS", "WORKER_MARKS"}
-"""Of ./dev and the tests, and what a worker says to its own child."""
+ROOMS = ("shared", "services", "local", "benchmarks")
+PRIVATE = {"WORKER_LIFE", "WORKER_TURNS", "WORKER_MARKS"}
+"""What a worker says to its own child."""
 SETTING = re.compile(r"\bQUARTERJACK_([A-Z_]+[A-Z])\b")
 
 
@@ -34,7 +35,7 @@ async def test_the_contract_lists_each_table(database: TestDatabase) -> None:
 
 
 def test_each_setting_is_documented_and_each_documented_one_is_read() -> None:
-    sources = [file for top in ("shared", "services") for file in (ROOT / top).rglob("*.py")]
+    sources = [file for top in ROOMS for file in (ROOT / top).rglob("*.py")]
     documented = settings([*DOCS.glob("*.md"), ROOT / "README.md"])
     read = settings(sources)
     read |= {f"KEEP_{state}" for state in ("COMPLETED", "CANCELLED", "DISCARDED")}
