@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from quarterjack.queries import prune, settling, upkeep
 from tests.conftest import TestDatabase
 from tests.flows import ALWAYS, end, enqueue, settle, states
@@ -56,11 +58,14 @@ async def test_every_way_to_end_counts(database: TestDatabase) -> None:
     assert set(await states(pool, *children.values())) == {"available"}
 
 
+@pytest.mark.parametrize("marked", [True, False])
 async def test_a_parent_that_was_retried_before_anybody_looked_is_waited_for(
-    database: TestDatabase,
+    database: TestDatabase, marked: bool
 ) -> None:
     parent = await enqueue(database)
     child = await enqueue(database, after=[parent])
+    if marked:
+        await settle(database.pool)
     await end(database.pool, parent, state="discarded")
     await end(database.pool, parent, state="available")
     await settle(database.pool)
