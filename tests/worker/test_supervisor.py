@@ -51,6 +51,32 @@ async def test_one_that_waits_to_start_another_ends_at_once(database: TestDataba
         assert await worker.stop() == 0
 
 
+@pytest.mark.parametrize(
+    ("steady_after", "waits"), [(60.0, ["0.1 s", "0.2 s"]), (0.0, ["0.1 s"] * 2)]
+)
+async def test_lives_follow_each_other_more_slowly_until_one_was_long(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    steady_after: float,
+    waits: list[str],
+) -> None:
+    monkeypatch.setattr(supervisor, "STEADY_AFTER", steady_after)
+    settings = Settings(modules=("tests.doomed",), queues={"default": 1}, processes=1, grace=1.0)
+    arguments = ("--import", "tests.doomed", "--queue", "default=1")
+    parent = supervisor.Supervisor(settings, arguments, "n")
+    living = asyncio.create_task(asyncio.to_thread(parent.run))
+
+    async def waited() -> list[str]:
+        said = [text for text in caplog.messages if "starting again" in text]
+        return [text.rpartition(" in ")[2] for text in said] if len(said) > 1 else []
+
+    try:
+        assert (await until(waited, within=30))[:2] == waits
+    finally:
+        parent.stop()
+        await living
+
+
 async def test_one_that_waits_for_the_database_ends_at_once(database: TestDatabase) -> None:
     away = {"DATABASE_URL": f"postgresql://u@127.0.0.1:{free_port()}/x"}
     async with working(database, **away) as (_, worker):
