@@ -1,5 +1,6 @@
 """What a tick does when something is in its way: overlap, one skipped tick, the freeze."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from quarterjack.queries import clock, ticks
 from quarterjack_scheduler.decide import decide
 from tests.conftest import TestDatabase
 from tests.scheduler.replica import add_schedule, judge, lead, strike
+from tests.waiting import until
 
 AGO = timedelta(seconds=3)
 LIVE = ("suspended", "available", "scheduled", "executing", "retryable")
@@ -18,6 +20,19 @@ JOB = """
 INSERT INTO oban_jobs (worker, state, meta, attempted_by)
 VALUES ('w', $1::text::oban_job_state, $2, '{n,p,x}') RETURNING id
 """
+STATE = "SELECT state::text FROM oban_jobs WHERE id = $1"
+HALT = """
+CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  WHILE NOT pg_try_advisory_xact_lock(1) LOOP
+    PERFORM pg_sleep(0.01);
+  END LOOP;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER halt BEFORE UPDATE ON qj_schedules FOR EACH STATEMENT EXECUTE FUNCTION halt();
+"""
+HALTED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+"""It waits for no lock: strikes do so for a moment only."""
 
 
 async def ready(database: TestDatabase, **columns: Any) -> None:
@@ -58,16 +73,20 @@ async def test_overlap_is_judged_on_live_runs(
     blocked = state in blocked_by
     assert struck.outcome == ("skipped_overlap" if blocked else "enqueued")
     assert (f"job {job} " in (struck.reason or "")) is blocked
-    now = await database.pool.fetchval("SELECT state::text FROM oban_jobs WHERE id = $1", job)
+    now = await database.pool.fetchval(STATE, job)
     cancels = overlap == "cancel_previous" and state in LIVE
     assert now == ("cancelled" if cancels else state)
     assert struck.stopped == ([job] if cancels and state == "executing" else [])
 
 
-async def test_a_cancelled_run_gives_its_uniqueness_to_the_next(database: TestDatabase) -> None:
-    unique = Unique(period=None, states="incomplete")
+@pytest.mark.parametrize("period", [None, timedelta.resolution])
+async def test_a_cancelled_run_gives_its_uniqueness_to_the_next(
+    database: TestDatabase, period: timedelta | None
+) -> None:
+    """Also when that has ended: one statement changes a row once, so it must not only be taken away."""
+    unique = Unique(period=period, states="incomplete")
     await ready(database, overlap="cancel_previous", uniqueness=unique.to_json())
-    key = unique.key(worker="w", queue="default", args={})
+    key = unique.key(worker="w", queue="unworked", args={})
     job = await add_job(database, "executing", qj_unique=key)
 
     struck = await outcome(database)
@@ -75,6 +94,22 @@ async def test_a_cancelled_run_gives_its_uniqueness_to_the_next(database: TestDa
     assert struck.outcome == "enqueued"
     holder = await database.pool.fetchval("SELECT id FROM oban_jobs WHERE meta ? 'qj_unique'")
     assert (holder, struck.stopped) == (struck.job_id, [job])
+
+
+async def test_a_run_that_has_just_completed_is_not_cancelled(database: TestDatabase) -> None:
+    await ready(database, overlap="cancel_previous")
+    job = await add_job(database, "executing")
+    await database.pool.execute(HALT)
+    async with database.pool.acquire() as worker, worker.transaction():
+        await worker.execute("SELECT pg_advisory_xact_lock(1)")
+        striking = asyncio.create_task(outcome(database))
+        await until(lambda: database.pool.fetchval(HALTED))
+        await database.pool.execute("UPDATE oban_jobs SET state = 'completed'")
+
+    struck = await striking
+
+    assert (struck.outcome, struck.stopped) == ("enqueued", [])
+    assert await database.pool.fetchval(STATE, job) == "completed"
 
 
 async def test_runs_of_other_schedules_are_left_alone(database: TestDatabase) -> None:

@@ -138,6 +138,26 @@ async def test_unique_batches_in_opposite_order_do_not_deadlock(database: TestDa
     assert sum(not result.conflict for batch in batches for result in batch) == 100
 
 
+async def test_keys_are_taken_from_jobs_by_their_ids_whatever_order_they_are_found_in(
+    database: TestDatabase,
+) -> None:
+    """Or two batches would wait for each other."""
+    new = [
+        NewJob(worker="w", args={"n": n}, unique=Unique(period=timedelta.resolution))
+        for n in range(2)
+    ]
+    first, last = await quarterjack.enqueue_many(database.pool, new)
+    await database.pool.execute("UPDATE oban_jobs SET priority = 1 WHERE id = $1", first.id)
+    async with database.pool.acquire() as other, other.transaction():
+        await other.execute("SELECT FROM oban_jobs WHERE id = $1 FOR UPDATE", first.id)
+        late = asyncio.create_task(quarterjack.enqueue_many(database.pool, new[::-1]))
+        await until(partial(database.pool.fetchval, WAITING, "transactionid"))
+
+        await other.execute("SELECT FROM oban_jobs WHERE id = $1 FOR UPDATE NOWAIT", last.id)
+
+    assert [result.conflict for result in await late] == [False, False]
+
+
 @pytest.mark.parametrize("others", [0, CHUNK])
 async def test_unique_batches_with_other_periods_that_deadlock_go_on(
     database: TestDatabase, others: int
