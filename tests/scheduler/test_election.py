@@ -122,6 +122,20 @@ async def test_a_zombies_beat_renews_nothing(database: TestDatabase, differs: st
     assert await database.pool.fetchrow(LEASE) == before
 
 
+async def test_a_beat_while_another_takes_the_lease_renews_nothing(database: TestDatabase) -> None:
+    """Nor waits: it would renew the lease of the other then, and for its own session."""
+    late = uuid4()
+    await acquire(database.pool, late, 0)
+    await database.pool.execute("UPDATE qj_lease SET expires_at = '-infinity'")
+    async with database.pool.acquire() as other, other.transaction():
+        await acquire(other, uuid4(), 1)
+        taken = await other.fetchrow(LEASE)
+        async with asyncio.timeout(5):
+            await beat(database.pool, late, 1)
+
+    assert await database.pool.fetchrow(LEASE) == taken
+
+
 async def test_a_beat_renews_the_lease_while_its_own_enqueue_runs(database: TestDatabase) -> None:
     uuid = uuid4()
     await acquire(database.pool, uuid, 0)

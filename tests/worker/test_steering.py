@@ -64,16 +64,21 @@ async def test_what_is_asked_of_all_ends_what_was_asked_of_one(database: TestDat
     async def ask(node: str, change: Change) -> bool:
         return await queues.steer(database.pool, "q", change, node=node, by="ana")
 
-    assert await ask("n", Change(paused=False, limit=2))
+    async def asked() -> list[tuple[bool | None, bool | None, int | None]]:
+        steered = await queues.steered(database.pool, "q")
+        return [(each.paused, each.stopped, each.local_limit) for each in steered]
+
+    assert await ask("n", Change(paused=False, stopped=False, limit=2))
     assert not await ask("n", Change(limit=2))
     assert await ask(ALL, Change(paused=True))
     assert not await ask(ALL, Change(paused=True))
-    everyone, one = await queues.steered(database.pool, "q")
-    assert (everyone.paused, everyone.local_limit) == (True, None)
-    assert (one.paused, one.local_limit) == (None, 2)
+    assert await asked() == [(True, None, None), (None, False, 2)]
+
+    assert await ask(ALL, Change(stopped=True))
+    assert await asked() == [(True, True, None), (None, None, 2)]
 
     assert await ask(ALL, Change(limit=OWN_LIMIT))
-    assert [each.local_limit for each in await queues.steered(database.pool, "q")] == [None, None]
+    assert await asked() == [(True, True, None), (None, None, None)]
 
 
 def test_what_was_read_before_a_signal_was_written_is_passed_over() -> None:
