@@ -105,7 +105,7 @@ async def steer(
                 OR EXISTS (SELECT FROM cleared)
               RETURNING q.node
             )
-            SELECT EXISTS (SELECT FROM cleared) OR EXISTS (SELECT FROM kept)
+            SELECT EXISTS (SELECT FROM kept)
             """,
             queue,
             node,
