@@ -17,6 +17,12 @@ from tests.worker.limited import enqueue, limit
 from tests.worker.test_claims import producer
 
 HOURLY = Limits(rate_limit=1, rate_period=timedelta(hours=1), partition_by="tenant")
+NOT_HERE = """
+UPDATE oban_jobs
+SET
+  queue = CASE WHEN args ->> 'tenant' = 'elsewhere' THEN 'other' ELSE queue END,
+  attempt = CASE WHEN args ->> 'tenant' = 'spent' THEN max_attempts ELSE attempt END
+"""
 TENANTS = (
     "SELECT args ->> 'tenant' AS tenant FROM unnest($1::bigint[]) AS id JOIN oban_jobs USING (id)"
 )
@@ -65,6 +71,9 @@ async def test_what_waits_behind_is_looked_for_among_values_that_have_room(
         await enqueue(database, tenant, 3)
     jobs, _ = await claim(database, await producer(database))
     assert len(jobs) == 2
+    await enqueue(database, "elsewhere", 1)
+    await enqueue(database, "spent", 1)
+    await database.pool.execute(NOT_HERE)
     await enqueue(database, "c", 1)
     monkeypatch.setattr(beyond, "WINDOW", 1)
 

@@ -53,10 +53,10 @@ async def test_a_rate_waits_for_a_burst_of_its_own_not_for_the_period_of_an_earl
     uuid = await producer(database)
     assert len(await claim(database, uuid, 10)) == 1
 
-    await limit(database, Limits(rate_limit=2, rate_period=timedelta(hours=1)))
+    await limit(database, Limits(rate_limit=4, rate_period=timedelta(hours=1), rate_burst=2))
 
     assert await claim(database, uuid, 10) == []
-    await database.pool.execute("UPDATE qj_rates SET free_at = free_at - interval '1 hour'")
+    await database.pool.execute("UPDATE qj_rates SET free_at = free_at - interval '30 minutes'")
     assert len(await claim(database, uuid, 10)) == 2
 
 
@@ -68,13 +68,27 @@ async def test_a_rate_waits_for_a_burst_also_when_the_databases_clock_was_set_ba
     uuid = await producer(database)
     assert len(await claim(database, uuid, 10)) == 2
     await database.pool.execute("UPDATE qj_rates SET free_at = free_at + interval '1 day'")
+    await database.pool.execute("INSERT INTO qj_rates VALUES ('default', 'gone', 'epoch')")
 
     async with database.pool.acquire() as db:
         await Pruner(retention.from_environment(), own_traces=False).prune(db)
 
+    assert await database.pool.fetchval("SELECT count(*) FROM qj_rates") == 1
     assert await claim(database, uuid, 10) == []
     await database.pool.execute("UPDATE qj_rates SET free_at = free_at - interval '1 hour'")
     assert len(await claim(database, uuid, 10)) == 2
+
+
+async def test_to_forgive_costs_no_start(database: TestDatabase) -> None:
+    """It is done twice a minute."""
+    await limit(database, Limits(rate_limit=2, rate_period=timedelta(hours=1)))
+    await enqueue(database, "a", 20)
+    uuid = await producer(database)
+    assert len(await claim(database, uuid, 1)) == 1
+
+    await limits.forgive(database.pool)
+
+    assert len(await claim(database, uuid, 10)) == 1
 
 
 async def test_a_claim_that_read_an_earlier_rate_takes_nothing_by_it(

@@ -81,6 +81,21 @@ async def test_what_is_asked_of_all_ends_what_was_asked_of_one(database: TestDat
     assert await asked() == [(True, True, None), (None, None, None)]
 
 
+async def test_what_is_not_asked_stays(database: TestDatabase) -> None:
+    stands = []
+    for wish in (
+        Change(paused=True, stopped=True, limit=4),
+        Change(paused=False),
+        Change(stopped=False),
+        Change(limit=5),
+    ):
+        assert await queues.steer(database.pool, "q", wish, node=ALL, by="ana")
+        [now] = await queues.steered(database.pool, "q")
+        stands.append((now.paused, now.stopped, now.local_limit))
+
+    assert stands == [(True, True, 4), (False, True, 4), (False, False, 4), (False, False, 5)]
+
+
 def test_what_was_read_before_a_signal_was_written_is_passed_over() -> None:
     uuid = uuid4()
     steered = Queues({"q": 5}, {"q": uuid}, "n")
