@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from quarterjack.queries import (
+    alerts,
     bulk,
     flow_lists,
     job_lists,
@@ -39,6 +40,15 @@ INSERT INTO qj_edges (parent, child) SELECT n, 3001 FROM generate_series(1, 3000
 INSERT INTO qj_ended (job_id, outcome) SELECT n, 'completed' FROM generate_series(1, 3000) AS n;
 ANALYZE oban_jobs, qj_schedules, qj_ticks, qj_journals, qj_edges, qj_ended;
 """
+UNKNOWN = FILL.partition("ANALYZE")[0]
+"""As after a restore, or a pg_upgrade to less than 18."""
+RUNS = """
+INSERT INTO oban_jobs (worker, state, meta)
+SELECT 'w', state::oban_job_state, jsonb_build_object('cron_name', 's' || n)
+FROM generate_series(1, 1000) AS n, (VALUES ('completed'), ('cancelled'), ('discarded')) AS s (state);
+INSERT INTO qj_schedules (name, worker, cron, max_failures)
+SELECT 's' || n, 'w', '0 0 * * *', 3 FROM generate_series(1, 1000) AS n;
+"""
 
 
 @pytest.mark.parametrize(
@@ -48,14 +58,15 @@ ANALYZE oban_jobs, qj_schedules, qj_ticks, qj_journals, qj_edges, qj_ended;
         (upkeep.next_due_in, []),
         (ticks.due, [timedelta(seconds=2), timedelta(seconds=30), 2_000, 1_000]),
         (prune.completed, [timedelta(days=7), 5_000]),
-        (prune.ledger, [timedelta(days=35), 5_000]),
-        (journals.prune, [timedelta(days=7), 5_000]),
+        (prune.ledger, [timedelta(days=35), 50]),
+        (journals.prune, [timedelta(days=7), 50]),
     ],
 )
+@pytest.mark.parametrize("fill", [FILL, UNKNOWN], ids=["known", "unknown"])
 async def test_it_reads_only_what_is_due(
-    database: TestDatabase, query: Callable[..., Any], arguments: list[Any]
+    database: TestDatabase, query: Callable[..., Any], arguments: list[Any], fill: str
 ) -> None:
-    text = await explain(database, query, arguments)
+    text = await explain(database, query, arguments, fill)
 
     assert re.search(
         r"Index Cond: .*(scheduled|completed|next_run|decided|attempted)_?a?t? ?<", text
@@ -88,11 +99,18 @@ async def test_it_reads_no_table_from_end_to_end(
 
 
 async def test_a_look_reads_no_table_of_which_nothing_is_known(database: TestDatabase) -> None:
-    text = await explain(
-        database, outlook.look, [timedelta(seconds=5)], FILL.partition("ANALYZE")[0]
-    )
+    text = await explain(database, outlook.look, [timedelta(seconds=5)], UNKNOWN)
 
     assert not re.search(r"Seq Scan on (oban_jobs|qj_schedules)", text), text
+
+
+@pytest.mark.parametrize("fill", [RUNS, f"{RUNS}; ANALYZE"], ids=["unknown", "known"])
+async def test_failures_are_looked_for_among_the_newest_runs_of_each_schedule(
+    database: TestDatabase, fill: str
+) -> None:
+    text = await explain(database, alerts.pause_failing, [[]], fill)
+
+    assert "Index Scan Backward using qj_jobs_schedule" in text, text
 
 
 @pytest.mark.parametrize(

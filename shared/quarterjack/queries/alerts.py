@@ -222,13 +222,16 @@ async def pause_failing(db: Database, *, channels: Sequence[str]) -> list[Alert]
               (array_agg(to_jsonb(e.errors) -> -1 ->> 'error' ORDER BY e.id DESC))[1] AS error
             FROM (
               SELECT id, state, errors, inserted_at
-              FROM oban_jobs
+              FROM (
+                SELECT id, state, errors, inserted_at, meta
+                FROM oban_jobs
+                WHERE meta ? 'cron_name' AND meta ->> 'cron_name' = s.name
+                ORDER BY id DESC
+                OFFSET 0
+              ) AS made
               WHERE
-                meta ? 'cron_name'
-                AND meta ->> 'cron_name' = s.name
-                AND meta ->> 'trigger' IS DISTINCT FROM 'backfill'
+                meta ->> 'trigger' IS DISTINCT FROM 'backfill'
                 AND state IN ('completed', 'cancelled', 'discarded')
-              ORDER BY id DESC
               LIMIT s.max_failures
             ) AS e
             WHERE e.state = 'discarded' AND e.inserted_at > timezone('UTC', s.updated_at)

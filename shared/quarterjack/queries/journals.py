@@ -80,6 +80,7 @@ async def prune(db: Database, *, age: timedelta, limit: int) -> int:
           SELECT job_id, attempted_at
           FROM qj_journals
           WHERE attempted_at < now() - $1::interval
+          ORDER BY attempted_at
           LIMIT $2
         )
         """,

@@ -123,6 +123,7 @@ async def ledger(db: Database, *, age: timedelta, limit: int) -> int:
               WHERE
                 t.decided_at < now() - $1::interval
                 AND (s.id IS NULL OR t.tick_at < s.next_run_at OR s.paused_at IS NOT NULL)
+              ORDER BY t.decided_at
               LIMIT $2
             )
             """,
