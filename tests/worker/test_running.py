@@ -25,7 +25,9 @@ async def test_a_drain_gives_back_what_is_unfinished_without_an_attempt(
             "quarterjack_worker",
             *("--import", "tests.jobs", "--queue", "default=20", "--grace", "0.2"),
         )
-        await quarterjack.enqueue_many(database.pool, [NewJob(worker="wait_for_release")] * 5)
+        made = await quarterjack.enqueue_many(
+            database.pool, [NewJob(worker="wait_for_release")] * 5
+        )
         await until(
             lambda: database.pool.fetchval(
                 "SELECT count(*) = 5 FROM oban_jobs WHERE state = 'executing'"
@@ -34,6 +36,8 @@ async def test_a_drain_gives_back_what_is_unfinished_without_an_attempt(
 
         code = await worker.stop()
 
+        [named] = [line for line in worker.lines if "the grace of 0 s is over" in line]
+    assert all(str(job.id) in named for job in made)
     rows = await database.pool.fetch("SELECT state::text, attempt, errors FROM oban_jobs")
     assert code == 0
     assert [(row["state"], row["attempt"], row["errors"]) for row in rows] == [

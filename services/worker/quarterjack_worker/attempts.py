@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_WITHIN = 10.0
 LAST_WORDS = 2.0
+NAMED = 20
 SLICE = 100
 """How many attempts begin at a time: what a thousand tasks touch in turn fits no processor's cache."""
 PATIENCE = 0.05
@@ -150,7 +151,12 @@ class Attempts:
         if self._held:
             log.info("draining: %d jobs run, for at most %.0f s", len(self._held), grace)
         for patience, marked in ((grace, False), (LAST_WORDS, True)):
-            for context in [each for each in self._held.values() if each.marked == marked]:
+            stopped = [each for each in self._held.values() if each.marked == marked]
+            if stopped and marked:
+                ids = ", ".join(str(context.claim.id) for context in stopped[:NAMED])
+                more = f" and {len(stopped) - NAMED} more" if len(stopped) > NAMED else ""
+                log.warning("the grace of %.0f s is over: stopping jobs %s%s", grace, ids, more)
+            for context in stopped:
                 context.cancel()
                 context.interrupt()
             await self._all_ended(patience)
