@@ -107,7 +107,7 @@ ORDER BY name
 async def layout(
     request: pytest.FixtureRequest, empty_database: TestDatabase
 ) -> AsyncIterator[TestDatabase]:
-    """A database in a schema of its own, made by another Oban and then migrated."""
+    """A database in a schema of its own, made by another Oban and then migrated, whose ids need more than 32 bits."""
     address = replace(empty_database.address, schema="platform")
     await empty_database.pool.execute("CREATE SCHEMA platform")
     async with open_pool(address, name="tests", size=10) as pool:
@@ -117,6 +117,7 @@ async def layout(
         await migrate.check(pool)
         if columns:
             assert (await pool.fetch(COLUMNS), await pool.fetch(OBJECTS)) == (columns, objects)
+        await pool.execute("SELECT setval(pg_get_serial_sequence('oban_jobs', 'id'), (2 ^ 53)::bigint)")
         yield replace(empty_database, address=address, pool=pool)
 
 
@@ -205,14 +206,15 @@ async def test_a_tick_is_struck(layout: TestDatabase) -> None:
 
 
 async def test_a_job_with_all_attempts_that_fit_is_retried(layout: TestDatabase) -> None:
-    await layout.pool.execute(
+    rows = await layout.pool.fetch(
         """
         INSERT INTO oban_jobs (worker, state, attempt, max_attempts)
         SELECT 'w', 'discarded', tried, tried FROM unnest('{3,32767,32767}'::int[]) AS tried
+        RETURNING id
         """
     )
 
-    assert await bulk.retry(layout.pool, [1, 2, 3]) == 3
+    assert await bulk.retry(layout.pool, [row["id"] for row in rows]) == 3
     assert len(await claim(layout, await producer(layout))) == 3
 
 
