@@ -140,7 +140,7 @@ async def test_each_role_steers_as_it_may(admin: Admin) -> None:
     assert "<button" not in (await viewer.get("/queues/q")).html.partition('id="main"')[2]
 
 
-@pytest.mark.parametrize("name", ["a/b", "ä ö?&#", "%2e%2e"])
+@pytest.mark.parametrize("name", ["a/b", "ä ö?&#", "%2e%2e", "{a}"])
 async def test_any_name_has_a_page(admin: Admin, name: str) -> None:
     await admin.database.pool.execute(
         "INSERT INTO oban_jobs (worker, queue) VALUES ('w', $1)", name

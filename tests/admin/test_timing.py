@@ -92,23 +92,25 @@ async def test_a_calendar_is_taken_from_icalendar_edited_and_deleted(admin: Admi
     visitor = await admin.signed_in()
     await visitor.get("/new-calendar")
 
-    listed = await visitor.post("/calendars", {"name": "bank holidays", "days": CALENDAR})
-    shown = await visitor.get("/calendars/bank%20holidays")
-    again = await visitor.post("/calendars", {"name": "bank holidays", "days": "2026-01-01"})
+    listed = await visitor.post("/calendars", {"name": "bank {holidays}", "days": CALENDAR})
+    shown = await visitor.get("/calendars/bank%20%7Bholidays%7D")
+    again = await visitor.post("/calendars", {"name": "bank {holidays}", "days": "2026-01-01"})
     edited = await visitor.post(
-        "/calendars", {"name": "bank holidays", "days": "2026-01-01 New Year", "stored": "yes"}
+        "/calendars", {"name": "bank {holidays}", "days": "2026-01-01 New Year", "stored": "yes"}
     )
 
-    assert "bank holidays" in listed.text
+    assert "bank {holidays}" in listed.text
     assert "2026-12-25 Christmas Day" in shown.text
     assert again.status == 409
     assert "has this name already" in again.text
     assert edited.path == "/calendars"
-    await admin.database.pool.execute("UPDATE qj_schedules SET calendars = '{bank holidays}'")
-    used = await visitor.post("/calendars/bank%20holidays/delete")
+    await admin.database.pool.execute(
+        "UPDATE qj_schedules SET calendars = ARRAY['bank {holidays}']"
+    )
+    used = await visitor.post("/calendars/bank%20%7Bholidays%7D/delete")
     await admin.database.pool.execute("UPDATE qj_schedules SET calendars = '{}'")
     await visitor.get("/calendars")
-    gone = await visitor.post("/calendars/bank%20holidays/delete")
+    gone = await visitor.post("/calendars/bank%20%7Bholidays%7D/delete")
 
     assert used.status == 409
     assert "nightly" in used.text

@@ -182,6 +182,6 @@ ROUTES = [
     web.get("/calendars", show),
     web.get("/new-calendar", edit),
     web.post("/calendars", save),
-    web.get("/calendars/{name}", edit),
-    web.post("/calendars/{name}/delete", delete),
+    web.get("/calendars/{name:[^/]+}", edit),
+    web.post("/calendars/{name:[^/]+}/delete", delete),
 ]

@@ -107,4 +107,4 @@ def _stored(limits: Limits) -> dict[str, object]:
     return asdict(limits) | {"rate_period": None if period is None else period.total_seconds()}
 
 
-ROUTES = [web.post("/queues/{name}/limits", save)]
+ROUTES = [web.post("/queues/{name:[^/]+}/limits", save)]

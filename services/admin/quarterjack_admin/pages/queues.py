@@ -280,11 +280,11 @@ def follows(producer: Producer, everyone: Steered | None, one: Steered | None) -
 
 ROUTES = [
     web.get("/queues", show_all),
-    web.get("/queues/{name}", show),
-    web.get("/queues/{name}/{form:pause|resume|scale|stop|start|limits}", go_back),
-    web.post("/queues/{name}/pause", pause),
-    web.post("/queues/{name}/resume", resume),
-    web.post("/queues/{name}/scale", scale),
-    web.post("/queues/{name}/stop", stop),
-    web.post("/queues/{name}/start", start),
+    web.get("/queues/{name:[^/]+}", show),
+    web.get("/queues/{name:[^/]+}/{form:pause|resume|scale|stop|start|limits}", go_back),
+    web.post("/queues/{name:[^/]+}/pause", pause),
+    web.post("/queues/{name:[^/]+}/resume", resume),
+    web.post("/queues/{name:[^/]+}/scale", scale),
+    web.post("/queues/{name:[^/]+}/stop", stop),
+    web.post("/queues/{name:[^/]+}/start", start),
 ]
