@@ -89,6 +89,24 @@ async def test_a_schedule_is_made_for_a_job_of_the_catalogue(admin: Admin) -> No
     assert tuple(row) == ("count", "sums", "ui", "ana", timedelta(hours=24))
 
 
+async def test_a_job_type_that_no_schedule_may_be_like_has_a_form_that_says_so(
+    admin: Admin,
+) -> None:
+    await admin.database.pool.execute(
+        """
+        INSERT INTO qj_job_types (worker, registered_by, priority, max_attempts, tags)
+        VALUES ('odd', 'w', 12, 5000, ARRAY[repeat('x', 256)])
+        """
+    )
+    visitor = await admin.signed_in()
+    form = (await visitor.get("/new-schedule?worker=odd")).fields()
+
+    told = await visitor.post("/new-schedule", form | {"name": "odd"})
+
+    assert (form["priority"], form["max_attempts"]) == ("12", "5000")
+    assert (told.status, "at most 255 characters" in told.text) == (422, True)
+
+
 async def test_a_deleted_schedule_is_gone_and_its_history_stays(admin: Admin) -> None:
     await seed(admin.database)
     visitor = await admin.signed_in()

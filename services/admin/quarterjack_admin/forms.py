@@ -81,7 +81,7 @@ def defaults(job_type: JobType | None) -> dict[str, str]:
     """Give the form of a schedule that does not exist yet."""
     if job_type is None:
         return texts(Definition(cron="0 * * * *"), None)
-    fresh = Definition(
+    fresh = Definition.model_construct(
         cron="0 * * * *",
         queue=job_type.queue,
         priority=job_type.priority,
