@@ -34,6 +34,24 @@ async def test_the_list_can_be_searched(admin: Admin, query: str, found: bool) -
     assert ("/schedules/nightly" in page.html) is found
 
 
+async def test_two_schedules_of_one_job_have_each_their_own_runs(admin: Admin) -> None:
+    await seed(admin.database)
+    await admin.database.pool.execute(
+        "INSERT INTO qj_schedules (name, worker, cron) VALUES ('hourly', 'count', '0 * * * *')"
+    )
+    ids = await admin.database.pool.fetch(
+        "INSERT INTO oban_jobs (worker, state, meta) SELECT 'count', state::oban_job_state, jsonb_build_object('cron_name', name)"
+        " FROM (VALUES ('hourly', 'completed'), ('nightly', 'discarded')) AS j (name, state) RETURNING id"
+    )
+    visitor = await admin.signed_in()
+
+    shown = {name: await visitor.get(f"/schedules/{name}") for name in ("hourly", "nightly")}
+
+    for page, own, other in zip(shown.values(), ids, reversed(ids), strict=True):
+        assert f'"/jobs/{own["id"]}"' in page.html
+        assert f'"/jobs/{other["id"]}"' not in page.html
+
+
 async def test_the_preview_is_the_schedulers_own(admin: Admin) -> None:
     await seed(admin.database)
     visitor = await admin.signed_in()

@@ -10,7 +10,7 @@ from quarterjack.database import Database
 from quarterjack.queries import lease
 from quarterjack.queries.lease import Standing
 from tests.conftest import TestDatabase
-from tests.scheduler.replica import replica
+from tests.scheduler.replica import add_schedule, replica
 from tests.waiting import until
 
 TTL = timedelta(seconds=1.5)
@@ -161,6 +161,22 @@ async def test_only_the_holder_of_this_term_gives_it_back(
     row = await database.pool.fetchrow(LEASE)
     assert row is not None
     assert (row["holder"] is None, row["term"]) == (own and term == 1, 1)
+
+
+async def test_of_two_with_one_name_and_pid_one_leads(database: TestDatabase) -> None:
+    await add_schedule(database.pool, "s")
+    async with replica(database.address, "same") as one, replica(database.address, "same") as other:
+        await until(lambda: database.pool.fetchval("SELECT count(*) = 2 FROM qj_peers"))
+
+        await until(lambda: database.pool.fetchval("SELECT count(*) > 4 FROM qj_ticks"))
+
+        terms = [each.election.term for each in (one, other)]
+        assert sorted(terms, key=bool) == [None, 1]
+    decided = await database.pool.fetch("SELECT DISTINCT term FROM qj_ticks")
+    assert len(decided) <= 2
+    assert await database.pool.fetchval(
+        "SELECT count(*) = count(DISTINCT meta ->> 'tick_at') FROM oban_jobs"
+    )
 
 
 async def test_a_replica_that_stops_is_followed_by_the_next_term(database: TestDatabase) -> None:

@@ -84,6 +84,20 @@ async def test_one_bad_schedule_stops_no_other(database: TestDatabase) -> None:
     assert tuple(grid) == ("healthy", True, True)
 
 
+async def test_schedules_that_are_alike_are_each_fired(database: TestDatabase) -> None:
+    for name in ("one", "other"):
+        await add_schedule(database.pool, name, cron="*/2 * * * * *", args={"n": 1})
+    async with replica(database.address):
+        await until(lambda: fired(database, "one", 2))
+        await until(lambda: fired(database, "other", 2))
+
+    rows = await database.pool.fetch(
+        "SELECT meta ->> 'cron_name' AS name, array_agg(meta ->> 'tick_at' ORDER BY id) AS ticks FROM oban_jobs GROUP BY 1"
+    )
+    ticks = {row["name"]: row["ticks"][:2] for row in rows}
+    assert ticks["one"] == ticks["other"]
+
+
 async def test_a_schedule_set_aside_goes_on_after_an_edit(database: TestDatabase) -> None:
     await add_schedule(database.pool, "s", cron="61 * * * * *")
     async with replica(database.address):
