@@ -40,7 +40,8 @@ async def test_two_schedules_of_one_job_have_each_their_own_runs(admin: Admin) -
         "INSERT INTO qj_schedules (name, worker, cron) VALUES ('hourly', 'count', '0 * * * *')"
     )
     ids = await admin.database.pool.fetch(
-        "INSERT INTO oban_jobs (worker, state, meta) SELECT 'count', state::oban_job_state, jsonb_build_object('cron_name', name)"
+        "INSERT INTO oban_jobs (worker, state, meta)"
+        " SELECT 'count', state::oban_job_state, jsonb_build_object('cron_name', name)"
         " FROM (VALUES ('hourly', 'completed'), ('nightly', 'discarded')) AS j (name, state) RETURNING id"
     )
     visitor = await admin.signed_in()
