@@ -11,7 +11,7 @@ from quarterjack.database import Pool
 from tests.conftest import TestDatabase
 
 CALLS = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "cursor", "prepare"}
-UTILITY = ("CREATE ", "LISTEN", "REFRESH ", "SET ", "DROP ")
+UTILITY = ("CREATE ", "LISTEN", "REFRESH ", "SET ", "DROP ", "REINDEX ")
 
 
 def statements() -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from quarterjack.listener import Listener
 from quarterjack.process import node_name, stop_event
 from quarterjack.queries.outlook import Outlook
 from quarterjack.telemetry import Telemetry
-from quarterjack_scheduler import alert_channels, retention
+from quarterjack_scheduler import alert_channels, reindexing, retention
 from quarterjack_scheduler.alert_channels import Told
 from quarterjack_scheduler.alerts import Alerts
 from quarterjack_scheduler.backfill import Backfiller
@@ -139,6 +139,7 @@ class Replica:
             each(Backfiller(self._election).step, "backfill", turn=self._filling),
             each(Settler().settle, "settle what ended", turn=self._settling),
             each(self._pruner.prune, "prune"),
+            each(reindexing.reindex, "reindex", patience=reindexing.WITHIN),
             each(self._alerts.pause_failing, "pause"),
             each(self._web.tell, "tell Oban Web", turn=self._web.turn),
             *([each(self._backlog.look, "count what waits")] if self._measured else ()),

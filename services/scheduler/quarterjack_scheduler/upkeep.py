@@ -57,6 +57,7 @@ async def repeat(
     what: str,
     *,
     turn: Turn | None = None,
+    patience: float = ANSWER_WITHIN,
 ) -> None:
     """Do the work while this replica leads, each time after the pause in seconds that it asked for.
 
@@ -69,7 +70,7 @@ async def repeat(
         turn.take()
         if election.term is not None:
             try:
-                pause = await ask(pool, work, ANSWER_WITHIN)
+                pause = await ask(pool, work, patience)
                 reachable, delay = True, RETRY
             except LOST as error:
                 if reachable:
