@@ -11,6 +11,7 @@ from quarterjack.queries import reindexing as queries
 from quarterjack_scheduler import reindexing
 from quarterjack_scheduler.reindexing import EVERY, reindex
 from tests.conftest import TestDatabase
+from tests.processes import cluster
 from tests.shared.test_rights import give_rights
 from tests.waiting import until
 
@@ -25,6 +26,13 @@ VALID = """
 SELECT c.relname, x.indisvalid FROM pg_index AS x JOIN pg_class AS c ON c.oid = x.indexrelid
 WHERE x.indrelid = 'oban_jobs'::regclass AND (c.relname LIKE '%args%' OR c.relname LIKE '%meta%') ORDER BY 1
 """
+LEAVE = """
+CREATE INDEX oban_jobs_args_index_ccnew ON oban_jobs USING gin (args);
+CREATE INDEX oban_jobs_meta_index_ccold ON oban_jobs USING gin (meta);
+UPDATE pg_index SET indisvalid = false
+WHERE indexrelid IN ('oban_jobs_args_index_ccnew'::regclass, 'oban_jobs_meta_index_ccold'::regclass);
+"""
+GONE = "SELECT count(*) = 0 FROM pg_class WHERE relname LIKE 'oban%_cc%'"
 BUILT = (
     "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index WHERE datname = current_database())"
 )
@@ -78,20 +86,15 @@ async def test_one_that_is_no_larger_than_its_table_is_left(database: TestDataba
     assert await queries.outgrown(database.pool, least=0) == []
 
 
-async def test_what_an_earlier_rebuild_has_left_is_dropped(database: TestDatabase) -> None:
-    await database.pool.execute(
-        """
-        CREATE INDEX oban_jobs_args_index_ccnew ON oban_jobs USING gin (args);
-        UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'oban_jobs_args_index_ccnew'::regclass;
-        """
-    )
+async def test_a_leader_drops_what_an_earlier_rebuild_has_left(database: TestDatabase) -> None:
+    await database.pool.execute(LEAVE)
+    async with cluster(database) as running:
+        await running.scheduler()
+        await until(lambda: database.pool.fetchval(GONE), within=20)
 
-    async with database.pool.acquire() as connection:
-        await reindex(connection)
+        built = await database.pool.fetch(VALID)
 
-    assert [tuple(record) for record in await database.pool.fetch(VALID)] == [
-        (name, True) for name in BOTH
-    ]
+    assert [tuple(record) for record in built] == [(name, True) for name in BOTH]
 
 
 async def test_jobs_come_and_go_while_an_index_is_built(database: TestDatabase) -> None:

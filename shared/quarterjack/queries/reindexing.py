@@ -22,7 +22,7 @@ async def outgrown(db: Database, *, least: int) -> list[str]:
               SELECT
               FROM pg_index AS l
               JOIN pg_class AS c ON c.oid = l.indexrelid
-              WHERE l.indrelid = x.indrelid AND c.relname = i.relname || '_ccnew' AND NOT l.indisvalid
+              WHERE l.indrelid = x.indrelid AND c.relname IN (i.relname || '_ccnew', i.relname || '_ccold')
             )
           )
           AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS p WHERE p.relid = x.indrelid)
@@ -36,10 +36,12 @@ async def outgrown(db: Database, *, least: int) -> list[str]:
 async def rebuild_args(db: Database) -> None:
     """Build the index of args anew, beside all that reads and writes; waits for each transaction that began before."""
     await db.execute("DROP INDEX CONCURRENTLY IF EXISTS oban_jobs_args_index_ccnew")
+    await db.execute("DROP INDEX CONCURRENTLY IF EXISTS oban_jobs_args_index_ccold")
     await db.execute("REINDEX INDEX CONCURRENTLY oban_jobs_args_index")
 
 
 async def rebuild_meta(db: Database) -> None:
     """Build the index of meta anew, as `rebuild_args` does that of args."""
     await db.execute("DROP INDEX CONCURRENTLY IF EXISTS oban_jobs_meta_index_ccnew")
+    await db.execute("DROP INDEX CONCURRENTLY IF EXISTS oban_jobs_meta_index_ccold")
     await db.execute("REINDEX INDEX CONCURRENTLY oban_jobs_meta_index")
