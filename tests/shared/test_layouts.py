@@ -117,7 +117,9 @@ async def layout(
         await migrate.check(pool)
         if columns:
             assert (await pool.fetch(COLUMNS), await pool.fetch(OBJECTS)) == (columns, objects)
-        await pool.execute("SELECT setval(pg_get_serial_sequence('oban_jobs', 'id'), (2 ^ 53)::bigint)")
+        await pool.execute(
+            "SELECT setval(pg_get_serial_sequence('oban_jobs', 'id'), (2 ^ 53)::bigint)"
+        )
         yield replace(empty_database, address=address, pool=pool)
 
 
