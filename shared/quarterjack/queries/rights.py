@@ -13,6 +13,8 @@ async def missing(db: Database) -> list[str]:
             relname,
             CASE
               WHEN relname = 'qj_audit' THEN '{INSERT}'
+              WHEN relname = 'qj_schedule_versions' THEN '{SELECT,INSERT}'
+              WHEN relname = 'qj_ticks' THEN '{SELECT,INSERT,DELETE}'
               WHEN relkind = 'v' OR relname IN ('qj_migrations', 'oban_peers', 'oban_leaders') THEN '{SELECT}'
               WHEN starts_with(relname, 'qj_') OR relname IN ('oban_jobs', 'oban_producers')
               THEN '{SELECT,INSERT,UPDATE,DELETE}'
