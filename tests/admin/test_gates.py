@@ -1,11 +1,13 @@
 """Every route, against every role and every kind of foreign request: a new one must be entered here."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
 
+from quarterjack_admin.__main__ import FullPort
 from quarterjack_admin.app import make_app
 from quarterjack_admin.config import Config
 from quarterjack_admin.permissions import PUBLIC, ROLES
@@ -207,3 +209,17 @@ async def test_a_right_that_is_missing_is_named(
     assert "documentation names all that are needed" in page.text
     assert "permission denied for table qj_queues" in caplog.text
     assert "Traceback" not in caplog.text
+
+
+def test_a_port_without_room_is_said_now_and_then() -> None:
+    full = FullPort()
+    words = "socket.accept() out of system resource\nsocket: <socket.socket fd=8>"
+    first, second = (
+        logging.LogRecord("asyncio", logging.ERROR, "", 0, words, (), None) for _ in range(2)
+    )
+
+    assert [full(first), full(second)] == [True, False]
+    assert first.getMessage() == (
+        "no more connections are taken: too many files are open (ulimit -n)"
+    )
+    assert full(logging.LogRecord("asyncio", logging.ERROR, "", 0, "another", (), None))

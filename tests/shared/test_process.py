@@ -110,4 +110,5 @@ async def test_what_is_no_request_leaves_no_traceback(database: TestDatabase, se
         await admin.stop()
 
     assert answer.startswith(b"HTTP/1.0 400")
-    assert "Traceback" not in "\n".join(admin.lines)
+    [said] = admin.lines
+    assert said.endswith(f"admin admin-1 started: {url}")
