@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
+import hypothesis
 import pytest
 
 from quarterjack import migrate
@@ -26,6 +27,9 @@ SETTINGS = {
     "log_statement": "none",
 }
 TESTED = ("18", "15")
+
+hypothesis.settings.register_profile("quarterjack", deadline=None)
+hypothesis.settings.load_profile("quarterjack")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

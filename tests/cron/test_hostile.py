@@ -18,7 +18,7 @@ LONG = st.builds(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.one_of(st.text(), NEARLY, LONG), st.none() | st.text(max_size=20))
 @example("1," * 500_000, None)
 @example(" " * 999_990 + "every 5m", None)
@@ -65,7 +65,7 @@ def test_what_is_no_text_is_refused(value: object) -> None:
         cron.parse(value)  # type: ignore[arg-type] # that is the point
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text() | LONG)
 def test_any_other_zone_is_refused(name: str) -> None:
     with pytest.raises(cron.CronError) as refused:

@@ -110,7 +110,7 @@ NTHS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.dates(date(1970, 1, 1), date(2020, 12, 31)),
     st.none() | NUMBERS,
@@ -221,7 +221,7 @@ def test_the_years_are_bounded(years: range) -> None:
         read_holidays(calendar(), name="test", years=years)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.sampled_from(

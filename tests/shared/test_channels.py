@@ -15,7 +15,7 @@ def packed(content: bytes) -> str:
     return base64.b64encode(gzip.compress(content)).decode()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(payload=st.text() | st.binary().map(packed) | st.text().map(lambda text: "{" + text))
 def test_any_text_is_read_as_an_object_or_nothing(payload: str) -> None:
     assert isinstance(channels.decode(payload), dict | None)

@@ -59,7 +59,7 @@ def met_after(told: Told) -> Met:
     return met
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     node=names,
     running=st.lists(checks, max_size=5),
@@ -76,7 +76,7 @@ def test_whatever_is_told_harms_no_oban(
     met_after(oban_web.crontab(node, shown))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(message=st.dictionaries(names, json_values, max_size=20))
 def test_a_payload_comes_back_as_it_was(message: dict[str, Any]) -> None:
     payload = channels.encode(message)
@@ -198,7 +198,7 @@ def test_an_expression_is_said_in_obans_words_or_not_at_all(ours: str, theirs: s
     assert oban_web.in_obans_words(cron.read(ours)) == theirs
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_obans_words_mean_the_same(data: st.DataObject) -> None:
     parts = [

@@ -67,7 +67,6 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_every_history_keeps_the_guarantee(shard: int) -> None:
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=[HealthCheck.too_slow],
