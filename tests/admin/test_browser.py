@@ -128,6 +128,25 @@ async def test_progress_moves_on_an_open_page(admin: Admin) -> None:
         await expect(page.locator(".reach")).to_have_text("80.0 %")
 
 
+async def test_a_name_that_turns_the_writing_turns_no_words_of_the_page(admin: Admin) -> None:
+    await admin.database.pool.execute(
+        "INSERT INTO oban_jobs (worker, queue, max_attempts) VALUES ('count', $1, 20)", "a\u202eb"
+    )
+    async with visit(admin) as page:
+        await page.goto(f"{admin.origin}/jobs/1")
+        left, right = await page.evaluate(
+            """() => [0, 9].map((at) => {
+              const words = document.evaluate("//p/text()[contains(., 'attempt')]", document, null, 9).singleNodeValue;
+              const letter = document.createRange();
+              letter.setStart(words, words.data.indexOf("attempt") + at);
+              letter.setEnd(words, words.data.indexOf("attempt") + at + 1);
+              return letter.getBoundingClientRect().left;
+            })"""
+        )
+
+    assert left < right
+
+
 async def test_the_preview_follows_the_typing(admin: Admin) -> None:
     await admin.database.pool.execute(SEED)
     async with visit(admin) as page:
