@@ -98,6 +98,18 @@ async def test_it_reads_no_table_from_end_to_end(
     ), text
 
 
+@pytest.mark.parametrize("fill", [FILL, UNKNOWN], ids=["known", "unknown"])
+@pytest.mark.parametrize("queue", [None, "default"])
+async def test_jobs_are_counted_in_the_index_of_their_states(
+    database: TestDatabase, queue: str | None, fill: str
+) -> None:
+    """It is read in its order, up to the cap; whatever has no order may read all others to find few."""
+    text = await explain(database, runs.counts, [queue], fill)
+
+    assert "Index Only Scan using oban_jobs_state_queue_priority" in text, text
+    assert "Sort" not in text, text
+
+
 async def test_a_look_reads_no_table_of_which_nothing_is_known(database: TestDatabase) -> None:
     text = await explain(database, outlook.look, [timedelta(seconds=5)], UNKNOWN)
 

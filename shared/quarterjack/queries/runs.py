@@ -113,7 +113,11 @@ async def of_schedule_back(db: Database, name: str, *, edge: int, limit: int) ->
 
 
 async def counts(db: Database, *, queue: str | None) -> dict[str, int]:
-    """Count each state, up to COUNTED; one more than that means at least so many."""
+    """Count each state, up to COUNTED; one more than that means at least so many.
+
+    The index gives the order, and a limit of which the planner knows nothing makes it worth while, however many jobs of
+    other states there are.
+    """
     records = await db.fetch(
         """
         SELECT s.state::text, c.found
@@ -126,7 +130,8 @@ async def counts(db: Database, *, queue: str | None) -> dict[str, int]:
             WHERE
               state = s.state
               AND ($1::text IS NULL OR queue = $1)
-            LIMIT 10001
+            ORDER BY queue, priority, scheduled_at, id
+            LIMIT (SELECT 10001)
           ) AS capped
         ) AS c
         """,
