@@ -5,6 +5,7 @@ import os
 import signal
 from functools import partial
 from pathlib import Path
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -98,6 +99,42 @@ async def test_a_job_that_ends_its_process_has_taken_it_down(
         assert await worker.stop() == 0
     assert job["state"] == "discarded"
     assert "WorkerDied" in job["error"]
+
+
+async def test_one_that_is_killed_while_it_drains_has_died_as_well(
+    database: TestDatabase,
+) -> None:
+    """Else a job that takes its process down when that drains would do so for ever."""
+    await quarterjack.enqueue(database.pool, "until_released", {"n": 1}, max_attempts=1)
+    async with working(database) as (_, worker):
+        await until(
+            lambda: database.pool.fetchval("SELECT state = 'executing' FROM oban_jobs"), within=30
+        )
+        [child] = _children(worker)
+        worker.send(signal.SIGTERM)
+        os.kill(child, signal.SIGKILL)
+        [job] = await ended(database)
+
+    assert job["state"] == "discarded"
+    assert "SIGKILL" in job["error"]
+
+
+async def test_one_that_is_told_to_end_while_it_starts_another_ends_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://u@127.0.0.1:{free_port()}/x")
+    settings = Settings(modules=("tests.handlers",), queues={"default": 1}, processes=1, grace=60.0)
+    arguments = ("--import", "tests.handlers", "--queue", "default=1")
+    parent = supervisor.Supervisor(settings, arguments, "n")
+
+    def told() -> UUID:
+        parent.stop()
+        return uuid4()
+
+    monkeypatch.setattr(supervisor, "uuid4", told)
+
+    async with asyncio.timeout(30):
+        assert await asyncio.to_thread(parent.run) == 0
 
 
 async def test_a_process_that_hears_of_no_end_is_killed(
