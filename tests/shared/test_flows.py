@@ -1,5 +1,6 @@
 """Jobs that wait for others: what an insert writes, and what becomes of them when those end."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -196,6 +197,7 @@ async def test_edges_of_jobs_that_are_gone_are_pruned(database: TestDatabase) ->
     await pool.execute(
         "DELETE FROM oban_jobs WHERE id = ANY ($1::bigint[])", [children[0], children[2]]
     )
+    await end(pool, children[1], state="executing")
 
     runs, last = [], 0
     for _ in range(4):
@@ -206,6 +208,20 @@ async def test_edges_of_jobs_that_are_gone_are_pruned(database: TestDatabase) ->
     assert max(runs) <= 4
     left = await pool.fetch("SELECT child, parent FROM qj_edges ORDER BY parent")
     assert [tuple(row) for row in left] == [(children[1], parent) for parent in parents]
+
+
+async def test_an_edge_that_somebody_holds_is_pruned_later(database: TestDatabase) -> None:
+    """Whoever settles may hold it, and wait for one that was pruned before it."""
+    parent = await enqueue(database)
+    child = await enqueue(database, after=[parent])
+    pool = database.pool
+    await pool.execute("DELETE FROM oban_jobs WHERE id = $1", child)
+    async with pool.acquire() as leader, leader.transaction():
+        await leader.execute("SELECT FROM qj_edges FOR UPDATE")
+        async with asyncio.timeout(5):
+            held = await flows.prune(pool, beyond=0, limit=4)
+
+    assert (held, await flows.prune(pool, beyond=0, limit=4)) == ((0, 0), (0, 1))
 
 
 async def test_a_child_that_the_database_refuses_is_closed_without_it(

@@ -5,13 +5,14 @@ from uuid import uuid4
 import pytest
 
 import quarterjack
-from quarterjack.queries import queues
+from quarterjack.queries import producers, queues
 from quarterjack.queries.producers import Asked
 from quarterjack.queries.queues import ALL, OWN_LIMIT, Change
 from quarterjack_worker.queues import Queues
 from tests.conftest import TestDatabase
 from tests.processes import cluster
 from tests.waiting import until
+from tests.worker.test_claims import producer
 
 SHOWN = "SELECT paused, local_limit FROM qj_producers WHERE node = $1 AND state = 'running'"
 
@@ -94,6 +95,22 @@ async def test_what_is_not_asked_stays(database: TestDatabase) -> None:
         stands.append((now.paused, now.stopped, now.local_limit))
 
     assert stands == [(True, True, 4), (False, True, 4), (False, False, 4), (False, False, 5)]
+
+
+async def test_what_is_asked_of_one_goes_before_what_is_asked_of_all(
+    database: TestDatabase,
+) -> None:
+    uuid = await producer(database)
+    for node, wish in (
+        (ALL, Change(paused=True, stopped=True, limit=3)),
+        ("n", Change(paused=False, stopped=False, limit=2)),
+        ("another", Change(paused=True, stopped=True, limit=1)),
+    ):
+        await queues.steer(database.pool, "default", wish, node=node, by="ana")
+
+    asked = await producers.asked(database.pool, [uuid])
+
+    assert asked == {uuid: Asked(paused=False, stopped=False, limit=2, limited=False)}
 
 
 def test_what_was_read_before_a_signal_was_written_is_passed_over() -> None:
