@@ -1,15 +1,23 @@
 """How often the leader's chores come, and whom a sweep believes dead."""
 
+import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
+from quarterjack.database import Connection
+from quarterjack.queries import clock
 from quarterjack.queries import upkeep as queries
 from quarterjack_scheduler import upkeep
-from quarterjack_scheduler.upkeep import RETRY, SWEEP_EVERY, Rescuer, stage
+from quarterjack_scheduler.election import Election, Peer
+from quarterjack_scheduler.turns import Turn
+from quarterjack_scheduler.upkeep import RETRY, SWEEP_EVERY, Rescuer, repeat, stage
 from tests.conftest import TestDatabase
+from tests.scheduler.replica import Replica, replica
 from tests.scheduler.rows import add_job, add_producer
+from tests.waiting import until
 
 DEAD = "SELECT count(*) FROM qj_producers WHERE state = 'dead'"
 A_NODE_EACH = "UPDATE qj_producers SET node = uuid::text"
@@ -79,6 +87,43 @@ async def test_while_there_is_more_chores_come_at_once(
     async with database.pool.acquire() as db:
         assert [await rescuer.sweep(db) for _ in range(3)] == [0.0, SWEEP_EVERY, None]
         assert [await stage(db) for _ in range(3)] == [0.0, None, None]
+
+
+async def test_a_chore_is_the_leaders_and_rests_in_between(database: TestDatabase) -> None:
+    done: list[str] = []
+
+    async def follow(_: Connection) -> None:
+        done.append("followed")
+
+    async def lead(_: Connection) -> float:
+        done.append("led")
+        return 3600.0
+
+    follower = Election(database.address, Peer.named("n"), changed=lambda: None)
+    turn = Turn()
+    async with replica(database.address) as leader:
+        await until(partial(_leads, leader))
+        chores = [
+            asyncio.create_task(repeat(database.pool, follower, follow, "follow")),
+            asyncio.create_task(repeat(database.pool, leader.election, lead, "lead", turn=turn)),
+        ]
+        await until(partial(_contains, done, 1))
+        turn.ring()
+        await until(partial(_contains, done, 2))
+        for _ in range(5):
+            await clock.now(database.pool)  # one that did not rest would be done again meanwhile
+        for chore in chores:
+            chore.cancel()
+
+    assert done == ["led", "led"]
+
+
+async def _leads(leader: Replica) -> bool:
+    return leader.election.term is not None
+
+
+async def _contains(done: list[str], number: int) -> bool:
+    return len(done) >= number
 
 
 async def test_a_due_job_that_somebody_holds_is_not_waited_for_in_haste(
