@@ -28,6 +28,13 @@ SELECT DISTINCT state::text, attempt, coalesce((meta ->> 'result')::integer, att
 FROM oban_jobs WHERE id = ANY ($1)
 """
 ENDED = "SELECT bool_and(state = 'completed') FROM oban_jobs WHERE id = ANY ($1)"
+OVER = """
+SELECT count(*) = 0 FROM oban_jobs WHERE worker = 'wait' AND state NOT IN ('completed', 'discarded')
+"""
+ENOUGH = """
+UPDATE oban_jobs SET state = 'cancelled', cancelled_at = timezone('UTC', now())
+WHERE worker = 'poison' AND state = 'retryable' RETURNING true
+"""
 DISCARDED = "SELECT state = 'discarded' FROM oban_jobs WHERE id = $1"
 
 
@@ -177,12 +184,12 @@ async def test_f38_a_poison_job_is_discarded(
 async def test_f38_what_had_not_begun_beside_a_poison_job_loses_no_attempt(
     database: TestDatabase, tmp_path: Path, seed: int
 ) -> None:
-    """It is claimed together with it, each time."""
+    """It is claimed together with it, and after it, each time."""
     async with crew(database, tmp_path, seed=seed) as all:
         await all.hire("worker-1")
         made = [
             NewJob(worker=worker, max_attempts=attempts)
-            for worker, attempts in [("poison", 3), *[("wait", 1)] * 15]
+            for worker, attempts in [("poison", 2), *[("wait", 1)] * 15]
         ]
         async with database.pool.acquire() as connection, connection.transaction():
             ids = [job.id for job in await quarterjack.enqueue_many(connection, made)]
@@ -190,7 +197,26 @@ async def test_f38_what_had_not_begun_beside_a_poison_job_loses_no_attempt(
         rows = await database.pool.fetch(
             "SELECT state::text, attempt FROM oban_jobs WHERE id = ANY ($1)", ids
         )
-        assert sorted(map(tuple, rows)) == [("completed", 1)] * 15 + [("discarded", 3)]
+        assert sorted(map(tuple, rows)) == [("completed", 1)] * 15 + [("discarded", 2)]
+
+
+async def test_f38_a_poison_job_takes_no_neighbour_to_its_last_attempt(
+    database: TestDatabase, tmp_path: Path, seed: int
+) -> None:
+    """What has begun beside it dies with it, but not each time, however many attempts it has."""
+    async with crew(database, tmp_path, seed=seed) as all:
+        await all.hire("worker-1")
+        wait = NewJob(worker="wait", args={"seconds": 1.0}, max_attempts=9)
+        async with database.pool.acquire() as connection, connection.transaction():
+            await quarterjack.enqueue_many(connection, [*[wait] * 10, NewJob(worker="poison")])
+
+        await until(partial(all.field.ask, OVER), within=100.0)
+
+        assert await all.field.ask(
+            "SELECT bool_and(state = 'completed') FROM oban_jobs WHERE worker = 'wait'"
+        )
+        await until(partial(all.field.ask, ENOUGH), within=30.0)
+        await all.verify()
 
 
 async def test_f3_a_deploy_costs_no_attempt(

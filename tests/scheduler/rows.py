@@ -8,6 +8,10 @@ from quarterjack.database import Database
 from tests.conftest import TestDatabase
 
 STATES = "SELECT worker, state::text AS state FROM oban_jobs"
+WAITS = """
+SELECT scheduled_at > inserted_at AND scheduled_at < timezone('UTC', clock_timestamp()) + interval '4 s'
+FROM oban_jobs WHERE worker = 'tried'
+"""
 
 
 async def add_job(db: Database, worker: str, **columns: Any) -> int:

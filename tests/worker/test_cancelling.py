@@ -131,7 +131,7 @@ async def test_a_later_attempt_whose_worker_dies_runs_again(holding: Holding, se
 
     await _die(holding, seen)
 
-    assert await holding.states() == {"available": 2}
+    assert await holding.states() == {"retryable": 2}
 
 
 async def _die(holding: Holding, seen: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from quarterjack.queries import producers
 from quarterjack.queries.producers import Asked, Producing
 from tests.conftest import TestDatabase
-from tests.scheduler.rows import add_job, add_producer, states
+from tests.scheduler.rows import WAITS, add_job, add_producer, states
 
 Sign = Callable[[TestDatabase, UUID, bool], Awaitable[Mapping[UUID, Asked]]]
 
@@ -82,13 +82,16 @@ async def test_the_jobs_of_a_process_that_was_seen_to_end_run_again_while_they_m
     await beat(database, uuid, False)
     own = {"attempted_by": ["n", str(uuid), "x"], "attempt": 1}
     await add_job(database.pool, "again", state="executing", **own)
+    await add_job(database.pool, "tried", state="executing", **own | {"attempt": 3})
     await add_job(database.pool, "last", state="executing", max_attempts=1, **own)
     await add_job(database.pool, "done", state="completed", **own)
 
     await producers.bury(database.pool, uuids=[uuid], reason="it was killed")
 
+    assert await database.pool.fetchval(WAITS)
     assert await states(database) == {
         "again": "available",
+        "tried": "retryable",
         "last": "discarded",
         "done": "completed",
     }

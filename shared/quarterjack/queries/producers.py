@@ -198,8 +198,8 @@ async def leave(db: Database, *, uuids: Sequence[UUID]) -> None:
 async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Rescued]:
     """Declare the producers of a process that was seen to end dead, and give its jobs to others at once.
 
-    What was cancelled meanwhile is cancelled. Those that somebody holds are passed over: the leader rescues them when
-    they are free.
+    What was tried before waits, as `upkeep.rescue` has it; what was cancelled meanwhile is cancelled. Those that
+    somebody holds are passed over: the leader rescues them when they are free.
     """
     records = await db.fetch(
         """
@@ -217,17 +217,25 @@ async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Resc
         )
         UPDATE oban_jobs AS j
         SET
-          (state, cancelled_at, discarded_at) = (
+          (state, cancelled_at, discarded_at, scheduled_at) = (
             SELECT
               ends_in::oban_job_state,
               CASE WHEN ends_in = 'cancelled' THEN timezone('UTC', clock_timestamp()) END,
-              CASE WHEN ends_in = 'discarded' THEN timezone('UTC', clock_timestamp()) END
+              CASE WHEN ends_in = 'discarded' THEN timezone('UTC', clock_timestamp()) END,
+              CASE
+                WHEN ends_in = 'retryable'
+                THEN timezone(
+                  'UTC', clock_timestamp() + make_interval(secs => random() * 2 ^ (least(j.attempt, 13) - 1))
+                )
+                ELSE j.scheduled_at
+              END
             FROM (
               SELECT
                 CASE
                   WHEN j.meta ->> 'cancel_attempted_at' > to_char(j.attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US')
                   THEN 'cancelled'
                   WHEN j.attempt >= j.max_attempts THEN 'discarded'
+                  WHEN j.attempt > 1 THEN 'retryable'
                   ELSE 'available'
                 END
             ) AS seen (ends_in)
