@@ -160,6 +160,20 @@ async def test_a_child_that_somebody_holds_keeps_nobody_else_waiting(
     assert await database.pool.fetchval("SELECT count(*) FROM qj_ended") == 0
 
 
+async def test_a_line_whose_child_is_held_goes_behind_all_others(database: TestDatabase) -> None:
+    """As many as are read at once would otherwise be all that is ever read."""
+    parents = await new_jobs(database, 2)
+    children = [
+        (await quarterjack.enqueue(database.pool, "w", after=[parent])).id for parent in parents
+    ]
+    await end(database.pool, *parents)
+    async with held(database, "SELECT FROM oban_jobs WHERE id = $1 FOR UPDATE", children[0]):
+        for _ in parents:
+            await settling.settle(database.pool, lines=1, edges=1)
+
+    assert await states(database.pool, *children) == ["suspended", "available"]
+
+
 async def test_the_queue_of_a_parent_that_was_locked_for_a_moment_is_rung(
     database: TestDatabase,
 ) -> None:
