@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from quarterjack_admin.__main__ import FullPort
 from quarterjack_admin.app import make_app
 from quarterjack_admin.config import Config
+from quarterjack_admin.log_filters import FullPort
 from quarterjack_admin.permissions import PUBLIC, ROLES
 from tests.admin.conftest import Admin, Visitor, serve
 from tests.conftest import TestDatabase

@@ -3,29 +3,26 @@
 import argparse
 import asyncio
 import logging
-import math
 import secrets
 import sys
 from datetime import timedelta
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from quarterjack import migrate
-from quarterjack.clock import boot
 from quarterjack.database import Connection, connect, from_environment
 from quarterjack.errors import SettingInvalid
 from quarterjack.process import MENDABLE, in_words, node_name, set_up_logging
 from quarterjack.queries import access
 from quarterjack_admin import config, guard
 from quarterjack_admin.keys import POOL
+from quarterjack_admin.log_filters import FullPort, is_of_a_request
 from quarterjack_admin.pages.sign_in import LONGEST_NAME
 from quarterjack_admin.permissions import ROLES
 
 log = logging.getLogger(__name__)
 
 LINK_LASTS = timedelta(minutes=15)
-SAID_EVERY = 10.0
 COMMAND = "quarterjack-admin"
 
 
@@ -57,29 +54,6 @@ def _serve(options: argparse.Namespace) -> None:
             raise
         why = f"cannot listen on {chosen.host} port {chosen.port}: {error.strerror}"
         raise SettingInvalid(why) from error
-
-
-def is_of_a_request(record: logging.LogRecord) -> bool:
-    """Drop what aiohttp says of bytes that are no request: whoever reaches the port could fill the log."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-
-
-class FullPort:
-    """Says every ten seconds that a port takes no more connections; asyncio says it hundreds of times in one."""
-
-    def __init__(self) -> None:
-        self._said_at = -math.inf
-
-    def __call__(self, record: logging.LogRecord) -> bool:
-        """Drop a record that was said just before, and put another of its kind into words."""
-        if not record.getMessage().startswith("socket.accept() out of system resource"):
-            return True
-        if boot() - self._said_at < SAID_EVERY:
-            return False
-        self._said_at = boot()
-        record.msg = "no more connections are taken: too many files are open (ulimit -n)"
-        record.args, record.exc_info = (), None
-        return True
 
 
 def _sign_in_link(options: argparse.Namespace) -> None:
