@@ -116,6 +116,31 @@ async def test_a_page_shows_changes_and_keeps_what_is_typed(admin: Admin) -> Non
         await expect(page.locator("#q")).to_be_focused()
 
 
+async def test_a_node_that_goes_away_leaves_the_choice_to_no_other(admin: Admin) -> None:
+    await admin.database.pool.execute(
+        """
+        INSERT INTO qj_producers (uuid, name, node, pid, version, queue, local_limit)
+        SELECT gen_random_uuid(), 'Oban', 'w-' || n, 1, '0', 'sums', 10 FROM generate_series(1, 3) AS n
+        """
+    )
+    async with visit(admin, complaints=False) as page:
+        await page.goto(f"{admin.origin}/queues/sums")
+        chosen = page.locator("#node")
+        await expect(chosen).to_have_value("")
+        await chosen.select_option("w-2")
+        await admin.database.pool.execute("DELETE FROM qj_producers WHERE node = 'w-1'")
+        await expect(chosen.locator("[value=w-1]")).to_have_count(0)
+        await expect(chosen).to_have_value("w-2")
+        await admin.database.pool.execute("DELETE FROM qj_producers WHERE node = 'w-2'")
+        await expect(chosen.locator("[value=w-2]")).to_have_count(0)
+        await expect(chosen).to_have_value("?")
+        await page.locator("#reason").fill("it is slow")
+        await page.get_by_role("button", name="Pause").click()
+        await expect(page.locator("main")).to_contain_text("The node that was chosen has gone")
+
+    assert await admin.database.pool.fetchval("SELECT count(*) FROM qj_queues") == 0
+
+
 async def test_an_open_trace_stays_open_while_the_job_ends(admin: Admin) -> None:
     await admin.database.pool.execute(SEED)
     async with visit(admin) as page:

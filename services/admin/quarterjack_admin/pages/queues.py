@@ -26,6 +26,7 @@ from quarterjack_admin.render import look_around, page
 
 LONGEST_NAME = 127
 EVERY = "*"
+GONE = "?"
 PAGE = 200
 SILENT_AFTER = timedelta(seconds=5)
 LATE_AFTER = timedelta(minutes=5)
@@ -146,7 +147,13 @@ async def _steer(request: web.Request, action: str, change: Change) -> web.Respo
         nodes = {each.node for each in await cluster.producers_of(db, wish.queue)}
         nodes |= {each.node for each in steered}
         if wish.node not in (ALL, *nodes):
-            problem = f"No worker {wish.node[:60]} has this queue. Nothing was changed."
+            gone = wish.node == GONE
+            who = (
+                "The node that was chosen has gone"
+                if gone
+                else f"No worker {wish.node[:60]} has this queue"
+            )
+            problem = f"{who}. Nothing was changed: choose again."
         elif given.get("seen", stamp(asked(steered))) != stamp(asked(steered)):
             problem = "Somebody asked for something else meanwhile, see above. Nothing was changed."
         else:
@@ -219,6 +226,7 @@ async def show_queue(
         wanted=(wish and wish.change.limit) or (everyone and everyone.local_limit) or "",
         reason=wish.reason if wish else "",
         node=wish.node if wish else ALL,
+        gone=GONE,
     )
 
 
