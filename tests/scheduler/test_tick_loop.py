@@ -12,7 +12,8 @@ import pytest
 import quarterjack
 from quarterjack import Unique, migrate
 from quarterjack.database import open_pool
-from quarterjack.queries import clock
+from quarterjack.queries import clock, ticks
+from quarterjack.queries.ticks import Due
 from quarterjack_scheduler import tick_loop
 from tests.conftest import TestDatabase
 from tests.scheduler.replica import add_schedule, replica
@@ -174,6 +175,24 @@ async def test_each_second_is_in_time_beside_what_is_due_every_other(
         """
     )
     assert late < 3
+
+
+async def test_between_ticks_the_leader_rests(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It decides what is to come once, and waits for its instant."""
+    look, looks = ticks.due, []
+
+    async def counted(*args: Any, **named: Any) -> list[Due]:
+        looks.append(named)
+        return await look(*args, **named)
+
+    monkeypatch.setattr(ticks, "due", counted)
+    await add_schedule(database.pool, "s")
+    async with replica(database.address):
+        await until(lambda: fired(database, "s", 4))
+
+    assert len(looks) < 20
 
 
 async def test_edits_apply_without_any_notification(database: TestDatabase) -> None:
