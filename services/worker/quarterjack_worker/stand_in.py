@@ -131,11 +131,9 @@ async def _beat(uuids: Sequence[UUID], *, draining: bool) -> None:
 
 
 def _look(pid: int) -> tuple[float, float] | None:
-    """Give the time and the seconds of CPU used until now; None if the process is stopped, or gone."""
+    """Give the time and the seconds of CPU used until now; None if the process is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
-    if fields[0] in ("T", "t"):
         return None
     return time.monotonic(), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
