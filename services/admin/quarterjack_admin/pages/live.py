@@ -47,4 +47,4 @@ async def _send(request: web.Request, response: web.StreamResponse, token_hash: 
         await asyncio.sleep(AT_MOST_EVERY)
 
 
-ROUTES = [web.get("/events", stream)]
+ROUTES = [web.get("/events", stream, allow_head=False)]
