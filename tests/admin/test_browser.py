@@ -153,6 +153,17 @@ async def test_an_open_trace_stays_open_while_the_job_ends(admin: Admin) -> None
         await expect(page.locator(".trace").first).to_be_visible()
 
 
+async def test_a_page_of_what_has_gone_says_so(admin: Admin) -> None:
+    await admin.database.pool.execute(SEED)
+    async with visit(admin, complaints=False) as page:
+        await page.goto(f"{admin.origin}/jobs/4")
+        await expect(page.locator("#live")).to_have_text("Live")
+        await admin.database.pool.execute("DELETE FROM oban_jobs WHERE id = 4")
+
+        await expect(page.locator("#live")).to_have_text("Gone")
+        await expect(page.locator("h1")).to_contain_text("Job 4")
+
+
 async def test_progress_moves_on_an_open_page(admin: Admin) -> None:
     await admin.database.pool.execute(SEED)
     async with visit(admin) as page:

@@ -52,6 +52,7 @@ document.addEventListener("htmx:before:response", (event) => {
   if (event.target.id === "main") {
     event.preventDefault();
     if (status === 401) signOut();
+    if (status === 404) say("away", "Gone");
     if (status >= 500) lose();
   }
   if (event.target.id === "signals") {
