@@ -21,6 +21,7 @@ from quarterjack.queries import (
     producers,
     prune,
     runs,
+    schedules,
     ticks,
     upkeep,
 )
@@ -108,6 +109,14 @@ async def test_jobs_are_counted_in_the_index_of_their_states(
 
     assert "Index Only Scan using oban_jobs_state_queue_priority" in text, text
     assert "Sort" not in text, text
+
+
+async def test_the_schedules_of_a_worker_are_not_looked_for_among_all(
+    database: TestDatabase,
+) -> None:
+    text = await explain(database, schedules.names_by_worker, [["w", "idle"]])
+
+    assert "qj_schedules_name_key" not in text, text
 
 
 async def test_a_look_reads_no_table_of_which_nothing_is_known(database: TestDatabase) -> None:

@@ -190,12 +190,20 @@ async def version(db: Database, schedule_id: int, number: int) -> Version | None
 
 
 async def names_by_worker(db: Database, workers: Sequence[str]) -> dict[str, list[str]]:
-    """Name the schedules of each worker, at most 20 each."""
+    """Name the schedules of each worker, at most 20 each.
+
+    Each worker's own are read and put in order: in the order of names all would be read for a worker that has few.
+    """
     records = await db.fetch(
         """
         SELECT w.worker, s.name
         FROM unnest($1::text[]) AS w (worker)
-        CROSS JOIN LATERAL (SELECT name FROM qj_schedules WHERE worker = w.worker ORDER BY name LIMIT 20) AS s
+        CROSS JOIN LATERAL (
+          SELECT name
+          FROM (SELECT name FROM qj_schedules WHERE worker = w.worker ORDER BY worker OFFSET 0) AS its
+          ORDER BY name
+          LIMIT 20
+        ) AS s
         """,
         list(workers),
     )
