@@ -240,6 +240,24 @@ async def test_a_job_that_changed_meanwhile_is_left_alone(admin: Admin) -> None:
     assert "Job 1 is completed by now" in answer.text
 
 
+@pytest.mark.parametrize(
+    ("referer", "back"), [("{}/jobs/1", "/jobs/1"), ("https://evil.example/x", "/schedules")]
+)
+async def test_a_refused_action_leads_back_to_where_it_was_asked_for(
+    admin: Admin, referer: str, back: str
+) -> None:
+    await admin.database.pool.execute("INSERT INTO oban_jobs (worker) VALUES ('count')")
+    visitor = await admin.signed_in()
+    headers = {"Origin": admin.origin, "Referer": referer.format(admin.origin)}
+    await visitor.get("/jobs/1")
+
+    page = await visitor.post("/jobs/1/cancel", {"state": "executing"}, headers=headers)
+
+    assert page.status == 409
+    assert f'<a href="{back}">Refresh</a>' in page.html
+    assert page.field("next") == back
+
+
 async def test_the_states_of_a_type_are_counted_above_the_bound(database: TestDatabase) -> None:
     first, *_ = [
         await database.pool.fetchval(

@@ -14,8 +14,8 @@ from quarterjack.database import Connection
 from quarterjack.queries import alerts, cluster, holds, losses
 from quarterjack.queries.access import Session
 from quarterjack_admin import assets, words
-from quarterjack_admin.guard import safe_target
-from quarterjack_admin.keys import SESSION
+from quarterjack_admin.guard import SAFE, safe_target
+from quarterjack_admin.keys import CONFIG, SESSION
 from quarterjack_admin.permissions import may
 
 SHOWN_ALERTS = 3
@@ -115,9 +115,18 @@ def page(
         "can": lambda permission: session is not None and may(session.role, permission),
         "theme": theme if theme in THEMES else "auto",
         "path": request.path,
-        "here": safe_target(str(request.rel_url)),
+        "here": _here(request),
         **context,
     }
     response = aiohttp_jinja2.render_template(template, request, whole, status=status)
     response.headers.update(headers or {})
     return response
+
+
+def _here(request: web.Request) -> str:
+    """Give the address to load a page again from; that of an action takes its form only, so the page it was on."""
+    if request.method in SAFE:
+        return safe_target(str(request.rel_url))
+    came_from = request.headers.get("Referer", "")
+    origins = [each for each in request.app[CONFIG].origins if came_from.startswith(f"{each}/")]
+    return safe_target(came_from.removeprefix(origins[0]) if origins else None)
