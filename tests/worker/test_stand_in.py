@@ -105,6 +105,15 @@ async def test_an_end_is_seen_though_the_pipe_is_still_open() -> None:
 
 
 @pytest.mark.linux
+async def test_who_ends_its_heartbeat_is_watched_no_more() -> None:
+    reader, writer = os.pipe()
+    os.close(writer)
+    with without_turns(WAITS) as (process, *_), os.fdopen(reader, "rb"):
+        async with asyncio.timeout(5):
+            await asyncio.to_thread(stand_in(process.pid).watch, reader)
+
+
+@pytest.mark.linux
 async def test_a_job_that_never_lets_go_of_the_interpreter_loses_its_process(
     database: TestDatabase,
 ) -> None:
