@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,7 +18,9 @@ SILENCE = "SELECT clock_timestamp() - heartbeat_at < $1::text::interval FROM qj_
 
 
 @asynccontextmanager
-async def beating(database: TestDatabase, *, lock: str) -> AsyncIterator[asyncio.StreamReader]:
+async def beating(
+    database: TestDatabase, *, lock: str, asked: Callable[..., object] = lambda *_: None
+) -> AsyncIterator[asyncio.StreamReader]:
     """Beat for a long silent producer while somebody holds the lock; the turns that are shown, until it ends."""
     mine = [
         Producing(uuid=await producer(database), queue="default", limit=1, running=0, paused=False)
@@ -28,7 +30,7 @@ async def beating(database: TestDatabase, *, lock: str) -> AsyncIterator[asyncio
         database.address,
         "n",
         lambda: mine,
-        asked=lambda *_: None,
+        asked=asked,
         condemned=lambda: None,
         turns=writer,
     )
@@ -62,6 +64,17 @@ async def test_turns_are_shown_while_no_beat_is_answered(
     """Whoever stands in for a heartbeat without turns does not stand in for a database that refuses beats."""
     async with beating(database, lock="LOCK qj_producers") as turns, asyncio.timeout(5):
         await turns.readexactly(4)
+
+
+async def test_a_turn_is_followed_by_one_beat(database: TestDatabase) -> None:
+    beats: list[float] = []
+    async with (
+        beating(database, lock="SELECT", asked=lambda _, at: beats.append(at)) as turns,
+        asyncio.timeout(10),
+    ):
+        await turns.readexactly(4)
+
+    assert 2 <= len(beats) <= 4
 
 
 async def test_a_life_counts_before_it_can_claim(
