@@ -113,6 +113,7 @@ async def test_a_job_that_would_wait_for_long_goes_back(holding: Holding) -> Non
     holding.attempts.take(await holding.claim(10, "endless"), asked_at=boot())
     holding.queue.look_ahead()
     assert holding.queue.ahead > 0
+    assert holding.queue.free == 3 + holding.queue.ahead - 10
 
     await until(lambda: are(holding, {"available": 7, "executing": 3}))
     holding.queue.look_ahead()
