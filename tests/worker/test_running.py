@@ -46,6 +46,17 @@ async def test_a_drain_gives_back_what_is_unfinished_without_an_attempt(
     assert await database.pool.fetchval("SELECT count(*) FROM qj_producers") == 0
 
 
+async def test_a_worker_that_drains_shows_it_while_its_jobs_run(database: TestDatabase) -> None:
+    """By that the database gives it none any more, whatever claims of it are on their way."""
+    async with working(database) as (_, worker):
+        await quarterjack.enqueue(database.pool, "wait_for_release")
+        await until(lambda: database.pool.fetchval("SELECT state = 'executing' FROM oban_jobs"))
+        worker.send(signal.SIGTERM)
+        await until(lambda: database.pool.fetchval("SELECT state = 'draining' FROM qj_producers"))
+        await database.pool.execute("CREATE TABLE released ()")
+        await until(lambda: have_ended(database))
+
+
 async def test_an_unanswered_claim_goes_back(database: TestDatabase) -> None:
     async with working(database):
         producer = await until(lambda: database.pool.fetchval("SELECT uuid FROM qj_producers"))
