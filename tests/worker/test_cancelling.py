@@ -131,13 +131,13 @@ async def test_a_later_attempt_whose_worker_dies_runs_again(holding: Holding, se
 
     await _die(holding, seen)
 
-    assert await holding.states() == {"retryable": 2}
+    assert await holding.states() == {"available": 2}
 
 
 async def _die(holding: Holding, seen: str) -> None:
     if seen == "by the supervisor":
         uuids = [holding.queue.producer]
-        await producers.bury(holding.pool, uuids=uuids, reason="it was killed")
+        await producers.bury(holding.pool, uuids=uuids, reason="it was killed", apart=False)
     else:
         await holding.pool.execute("UPDATE qj_producers SET state = 'dead'")
         await upkeep.rescue(holding.pool, limit=10)

@@ -20,6 +20,7 @@ from tests.worker.holding import Holding, are, ran
 STATES = """
 SELECT state::text, attempt, cardinality(errors) AS errors FROM oban_jobs ORDER BY id
 """
+KILLED = supervisor.Death(how="it was killed", own_fault=False)
 SETTINGS = Settings(modules=(), queues={"default": 10}, processes=1, grace=1.0)
 
 
@@ -80,7 +81,7 @@ async def test_the_next_life_does_not_wait_for_what_is_held(
     life = uuid4()
     await _claim_for(database, holding, life)
     async with first_held(database):
-        await supervisor.settle(SETTINGS, life, "it was killed", waiting(None))
+        await supervisor.settle(SETTINGS, life, KILLED, waiting(None))
 
         assert await states(database) == [("executing", 1, 0), ("available", 1, 1)]
     assert await database.pool.fetchval(

@@ -75,9 +75,11 @@ async def test_who_leaves_is_shown_no_more(database: TestDatabase) -> None:
     assert await _shown(database, "qj_producers", "uuid") == []
 
 
+@pytest.mark.parametrize(("apart", "tried"), [(False, "available"), (True, "retryable")])
 async def test_the_jobs_of_a_process_that_was_seen_to_end_run_again_while_they_may(
-    database: TestDatabase,
+    database: TestDatabase, apart: bool, tried: str
 ) -> None:
+    """Those that were tried before wait for a while, if one of them may have ended it."""
     uuid = await add_producer(database.pool)
     await beat(database, uuid, False)
     own = {"attempted_by": ["n", str(uuid), "x"], "attempt": 1}
@@ -86,12 +88,12 @@ async def test_the_jobs_of_a_process_that_was_seen_to_end_run_again_while_they_m
     await add_job(database.pool, "last", state="executing", max_attempts=1, **own)
     await add_job(database.pool, "done", state="completed", **own)
 
-    await producers.bury(database.pool, uuids=[uuid], reason="it was killed")
+    await producers.bury(database.pool, uuids=[uuid], reason="it was killed", apart=apart)
 
-    assert await database.pool.fetchval(WAITS)
+    assert await database.pool.fetchval(WAITS) == apart
     assert await states(database) == {
         "again": "available",
-        "tried": "retryable",
+        "tried": tried,
         "last": "discarded",
         "done": "completed",
     }

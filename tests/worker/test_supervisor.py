@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 import quarterjack
-from quarterjack_worker import supervisor
+from quarterjack_worker import deaths, supervisor
 from quarterjack_worker.settings import CONDEMNED, STOPPED, Settings
 from tests.conftest import TestDatabase
 from tests.processes import Service, cluster, free_port
@@ -35,6 +35,19 @@ async def test_one_that_is_killed_before_it_can_begin_is_followed_by_another(
 
         await until(partial(said, worker, "SIGKILL before it could begin; starting again"))
         await until(partial(_started, worker, 2), within=30)
+
+
+@pytest.mark.parametrize(
+    ("code", "own"),
+    [
+        *((0, True), (7, True), (-signal.SIGSEGV, True), (-signal.SIGABRT, True)),
+        *((-signal.SIGKILL, False), (-signal.SIGTERM, False), (-signal.SIGHUP, False)),
+    ],
+)
+def test_a_death_is_its_own_fault_unless_somebody_may_have_sent_a_signal(
+    code: int, own: bool
+) -> None:
+    assert deaths.by_its_own_fault(code) == own
 
 
 async def test_one_that_waits_to_start_another_ends_at_once(database: TestDatabase) -> None:

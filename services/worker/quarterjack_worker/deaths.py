@@ -9,6 +9,10 @@ import threading
 PR_SET_PDEATHSIG = 1
 NAMES = {each.value: each.name for each in signal.Signals}
 """Most signals of the real-time kind have none."""
+FAULTS = {
+    *(signal.SIGABRT, signal.SIGBUS, signal.SIGFPE),
+    *(signal.SIGILL, signal.SIGSEGV, signal.SIGSYS),
+}
 COPIED = threading.Event()
 """Is set in a copy of a process that has called `let_copies_end`."""
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -19,6 +23,11 @@ def how(code: int) -> str:
     if code < 0:
         return f"was killed by {NAMES.get(-code, f'signal {-code}')}"
     return f"ended with exit code {code}"
+
+
+def by_its_own_fault(code: int) -> bool:
+    """Say whether a process ended by what it did, rather than by a signal that somebody may have sent."""
+    return code >= 0 or -code in FAULTS
 
 
 def let_copies_end() -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from quarterjack_worker import deaths, marks
@@ -43,6 +44,14 @@ def supervise(settings: Settings, arguments: Sequence[str], node: str) -> int:
     signal.signal(signal.SIGTERM, parent.stop)
     signal.signal(signal.SIGINT, parent.stop)
     return parent.run()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """How a process died, in words; `own_fault` if one of its jobs may have done that, and may do it again."""
+
+    how: str
+    own_fault: bool
 
 
 class Supervisor:
@@ -81,21 +90,19 @@ class Supervisor:
         while not self._stopping:
             since, life = time.monotonic(), uuid4()
             with marks.memory() as memory:
-                code, began, how = self._live(life, memory)
+                code, began, death = self._live(life, memory)
                 waited = marks.waiting(memory)
             ever = ever or began
-            obituary = f"the worker process of {self._node} {how}"
             ended = self._stopping and (code == STOPPED or self._overdue)
             if began:
-                reason = None if ended else obituary
-                asyncio.run(settle(self._settings, life, reason, waited))
+                asyncio.run(settle(self._settings, life, None if ended else death, waited))
             if ended:
                 return 0
             if code >= 0 and not ever:
                 return 0 if self._stopping else code
             delay = FIRST_DELAY if time.monotonic() - since > STEADY_AFTER else delay
             if not self._stopping:
-                log.error("%s; starting again in %.1f s", obituary, delay)
+                log.error("%s; starting again in %.1f s", death.how, delay)
                 with suppress(queue.Empty):
                     self._stops.get(timeout=delay)
             delay = min(delay * 2, LONGEST_DELAY)
@@ -113,7 +120,7 @@ class Supervisor:
             )
             self._child.kill()
 
-    def _live(self, life: UUID, memory: int | None) -> tuple[int, bool, str]:
+    def _live(self, life: UUID, memory: int | None) -> tuple[int, bool, Death]:
         """Give the exit code, whether the process had begun, and how it ended."""
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
@@ -133,15 +140,17 @@ class Supervisor:
             if began:
                 stand_in.watch(reader)
         code = self._child.wait()
+        how, own_fault = deaths.how(code), deaths.by_its_own_fault(code)
         if not began:
-            return code, began, f"{deaths.how(code)} before it could begin"
-        if stand_in.gave_up:
+            how += " before it could begin"
+        elif stand_in.gave_up:
             how = f"held its interpreter for more than {self._longest:g} s and was killed"
-            return code, began, how
-        if code == CONDEMNED:
-            how = f"{deaths.how(code)}, as one does that was silent and declared dead"
-            return code, began, how
-        return code, began, deaths.how(code)
+            own_fault = True
+        elif code == CONDEMNED:
+            how += ", as one does that was silent and declared dead"
+            own_fault = False
+        said = f"the worker process of {self._node} {how}"
+        return code, began, Death(how=said, own_fault=own_fault)
 
     def _start(self, life: UUID, writer: int, memory: int | None) -> subprocess.Popen[bytes]:
         """Start the process, which shows its turns on `writer`, and in `memory` which jobs have begun."""
@@ -160,7 +169,7 @@ class Supervisor:
 
 
 async def settle(
-    settings: Settings, life: UUID, obituary: str | None, waited: Callable[[int], bool]
+    settings: Settings, life: UUID, death: Death | None, waited: Callable[[int], bool]
 ) -> None:
     """Give back what a life left behind: after an orderly end unharmed, otherwise with the cause of death.
 
@@ -173,12 +182,12 @@ async def settle(
     from quarterjack.errors import SettingInvalid
 
     uuids = list(settings.producers(life).values())
-    looks = LOOKS if obituary else sys.maxsize
+    looks = LOOKS if death else sys.maxsize
     try:
         async with asyncio.timeout(GIVE_UP):
             while looks:
                 try:
-                    if not await _give_back(uuids, obituary, waited):
+                    if not await _give_back(uuids, death, waited):
                         return
                     looks -= 1
                 except (*LOST, SettingInvalid) as error:
@@ -188,9 +197,7 @@ async def settle(
         log.warning("gave up giving back what was running: the scheduler will rescue it")
 
 
-async def _give_back(
-    uuids: list[UUID], obituary: str | None, waited: Callable[[int], bool]
-) -> bool:
+async def _give_back(uuids: list[UUID], death: Death | None, waited: Callable[[int], bool]) -> bool:
     """Give back what nobody holds; True if something is left."""
     from quarterjack.asking import answered
     from quarterjack.database import connect, from_environment
@@ -200,16 +207,18 @@ async def _give_back(
 
     async def give_back() -> bool:
         held = await claims.held_by(connection, producers=uuids)
-        unharmed = [claim for claim in held if obituary is None or waited(claim.id)]
+        unharmed = [claim for claim in held if death is None or waited(claim.id)]
         queues = await claims.release(connection, claims=unharmed)
-        if obituary is not None:
-            reason = f"WorkerDied: {obituary} while it ran this job"
-            buried = await producers.bury(connection, uuids=uuids, reason=reason)
+        if death is not None:
+            reason = f"WorkerDied: {death.how} while it ran this job"
+            buried = await producers.bury(
+                connection, uuids=uuids, reason=reason, apart=death.own_fault
+            )
             queues += [job.queue for job in buried if job.state == "available"]
         if queues:
             await jobs.ring(connection, sorted(set(queues)))
         left = bool(await claims.held_by(connection, producers=uuids))
-        if obituary is None and not left:
+        if death is None and not left:
             await producers.leave(connection, uuids=uuids)
         return left
 

@@ -195,11 +195,13 @@ async def leave(db: Database, *, uuids: Sequence[UUID]) -> None:
     )
 
 
-async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Rescued]:
+async def bury(db: Database, *, uuids: Sequence[UUID], reason: str, apart: bool) -> list[Rescued]:
     """Declare the producers of a process that was seen to end dead, and give its jobs to others at once.
 
-    What was tried before waits, as `upkeep.rescue` has it; what was cancelled meanwhile is cancelled. Those that
-    somebody holds are passed over: the leader rescues them when they are free.
+    With `apart` those that were tried before wait, for a random part of a time that doubles: one of them may take its
+    process down each time, and the others must come to their end without it before their attempts are used up. What was
+    cancelled meanwhile is cancelled. Those that somebody holds are passed over: the leader rescues them when they are
+    free.
     """
     records = await db.fetch(
         """
@@ -235,7 +237,7 @@ async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Resc
                   WHEN j.meta ->> 'cancel_attempted_at' > to_char(j.attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US')
                   THEN 'cancelled'
                   WHEN j.attempt >= j.max_attempts THEN 'discarded'
-                  WHEN j.attempt > 1 THEN 'retryable'
+                  WHEN $3 AND j.attempt > 1 THEN 'retryable'
                   ELSE 'available'
                 END
             ) AS seen (ends_in)
@@ -250,5 +252,6 @@ async def bury(db: Database, *, uuids: Sequence[UUID], reason: str) -> list[Resc
         """,
         list(uuids),
         reason,
+        apart,
     )
     return [Rescued(**record) for record in records]

@@ -131,9 +131,7 @@ async def rescue(db: Database, *, limit: int) -> list[Rescued]:
     """Take the running jobs of dead producers back; those without attempts left, or cancelled meanwhile, end.
 
     Only jobs claimed by a Quarterjack worker, which the third element of attempted_by shows: liveness of
-    another Oban's jobs is not ours to judge. The attempt is kept. What was not tried before runs again at once.
-    The rest waits, for a random part of a time that doubles: one job may take its workers down each time, and those
-    that run beside it must come to their end without it before their attempts are used up.
+    another Oban's jobs is not ours to judge. The attempt is kept.
     """
     records = await db.fetch(
         """
@@ -144,7 +142,6 @@ async def rescue(db: Database, *, limit: int) -> list[Rescued]:
               WHEN j.meta ->> 'cancel_attempted_at' > to_char(j.attempted_at, 'YYYY-MM-DD"T"HH24:MI:SS.US')
               THEN 'cancelled'
               WHEN j.attempt >= j.max_attempts THEN 'discarded'
-              WHEN j.attempt > 1 THEN 'retryable'
               ELSE 'available'
             END AS ends_in
           FROM oban_jobs AS j
@@ -162,13 +159,6 @@ async def rescue(db: Database, *, limit: int) -> list[Rescued]:
           state = o.ends_in::oban_job_state,
           cancelled_at = CASE WHEN o.ends_in = 'cancelled' THEN timezone('UTC', clock_timestamp()) END,
           discarded_at = CASE WHEN o.ends_in = 'discarded' THEN timezone('UTC', clock_timestamp()) END,
-          scheduled_at = CASE
-            WHEN o.ends_in = 'retryable'
-            THEN timezone(
-              'UTC', clock_timestamp() + make_interval(secs => random() * 2 ^ (least(j.attempt, 13) - 1))
-            )
-            ELSE j.scheduled_at
-          END,
           errors = qj_with_error(j.errors, jsonb_build_object(
             'attempt', j.attempt,
             'at', to_char(timezone('UTC', clock_timestamp()), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
