@@ -68,7 +68,7 @@ async def discarded(db: Database, *, age: timedelta, limit: int) -> int:
 async def newest_beyond(db: Database, *, state: str, keep: int) -> int | None:
     """Give the newest job of an ended state that is not among the newest `keep`, by id; None if there is none.
 
-    It reads as many entries of an index as are to be kept.
+    It reads as many entries of an index as are to be kept: in its order, as the planner does not know how many.
     """
     id: int | None = await db.fetchval(
         """
@@ -76,7 +76,7 @@ async def newest_beyond(db: Database, *, state: str, keep: int) -> int | None:
         FROM oban_jobs
         WHERE state = $1::text::oban_job_state AND state IN ('completed', 'cancelled', 'discarded')
         ORDER BY id DESC
-        OFFSET $2
+        OFFSET (SELECT $2::bigint)
         LIMIT 1
         """,
         state,
