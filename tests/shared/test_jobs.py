@@ -1,13 +1,15 @@
 """What a program can ask of the jobs that it has enqueued."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import asyncpg
 import pytest
 
 import quarterjack
-from quarterjack import JobState, JobUnknown
+from quarterjack import Job, JobState, JobUnknown
 from tests.conftest import TestDatabase
 from tests.waiting import until
 
@@ -15,20 +17,26 @@ LONG = timedelta(seconds=20)
 END = """
 UPDATE oban_jobs SET state = 'completed', completed_at = timezone('UTC', now()), meta = '{"result": [1, "two"]}'
 """
-LOOKED = """
-SELECT count(*) > 0 FROM pg_stat_activity
-WHERE datname = current_database() AND query LIKE '%AS outcome%' AND pid <> pg_backend_pid()
-"""
+LOOKED = "SELECT query LIKE '%AS outcome%' FROM pg_stat_activity WHERE pid = $1"
+
+
+@asynccontextmanager
+async def waiting_for(database: TestDatabase, id: int | None) -> AsyncIterator[asyncio.Task[Job]]:
+    """Have somebody wait for a job, on a connection of his own, who has looked at it."""
+    async with database.pool.acquire() as connection:
+        pid = connection.get_server_pid()
+        waiting = asyncio.create_task(quarterjack.wait_for_job(connection, id, within=LONG))
+        await until(lambda: database.pool.fetchval(LOOKED, pid))
+        yield waiting
 
 
 async def test_a_job_is_waited_for_until_it_has_ended(database: TestDatabase) -> None:
     made = await quarterjack.enqueue(database.pool, "w", {"n": 1})
-    waiting = asyncio.create_task(quarterjack.wait_for_job(database.pool, made.id, within=LONG))
-    await until(lambda: database.pool.fetchval(LOOKED))
-    assert not waiting.done()
+    async with waiting_for(database, made.id) as waiting:
+        assert not waiting.done()
 
-    await database.pool.execute(END)
-    job = await waiting
+        await database.pool.execute(END)
+        job = await waiting
 
     assert (job.id, job.state, job.args) == (made.id, JobState.COMPLETED, {"n": 1})
     assert job.result == [1, "two"]
@@ -45,13 +53,11 @@ async def test_a_job_that_does_not_end_is_waited_for_no_longer_than_asked(
 
 async def test_a_job_that_is_deleted_is_waited_for_no_longer(database: TestDatabase) -> None:
     made = await quarterjack.enqueue(database.pool, "w")
-    waiting = asyncio.create_task(quarterjack.wait_for_job(database.pool, made.id, within=LONG))
-    await until(lambda: database.pool.fetchval(LOOKED))
+    async with waiting_for(database, made.id) as waiting:
+        await database.pool.execute("DELETE FROM oban_jobs")
 
-    await database.pool.execute("DELETE FROM oban_jobs")
-
-    with pytest.raises(JobUnknown, match=f"no job {made.id}"):
-        await waiting
+        with pytest.raises(JobUnknown, match=f"no job {made.id}"):
+            await waiting
 
 
 @pytest.mark.parametrize("id", [None, 77])
