@@ -18,8 +18,9 @@ OTHER = Execution(2, "b", 10.5, 13.0, "done")
         ([Execution(1, "a", 10.0, 11.0, "stopped"), AGAIN], {}),
         ([DIED, AGAIN], {"a": 11.5}),
         ([FIRST, AGAIN], {"a": 11.5}),
+        ([FIRST, AGAIN], {"b": 11.5}),
     ],
-    ids=["once", "failed", "given back", "killed", "stopped and condemned"],
+    ids=["once", "failed", "given back", "killed", "stopped and condemned", "caught"],
 )
 def test_good_executions_pass(executions: list[Execution], deaths: dict[str, float]) -> None:
     check_executions(executions, deaths)
@@ -37,6 +38,13 @@ def test_c6_sees_two_at_once(first: Execution, deaths: dict[str, float]) -> None
 def test_c7_sees_what_was_done_and_run_again() -> None:
     with pytest.raises(AssertionError, match="done, and run again"):
         check_executions([FIRST, AGAIN], {})
+
+
+def test_a_worker_that_was_declared_dead_is_caught_with_one_job_at_most() -> None:
+    others = [Execution(2, "a", 10.0, 11.0, "done"), Execution(2, "b", 12.1, 13.0, "done")]
+
+    with pytest.raises(AssertionError, match="done, and run again"):
+        check_executions([FIRST, AGAIN, *others], {"b": 11.5})
 
 
 def test_c9_sees_rows_too_many_and_too_few() -> None:
