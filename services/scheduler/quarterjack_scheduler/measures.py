@@ -72,7 +72,11 @@ def _by_outcome(name: str, about: str, values: Mapping[str, float]) -> Iterator[
 
 def _by_queue(standings: Sequence[Standing], now: datetime) -> Iterator[Measure]:
     shown: tuple[tuple[str, str, Callable[[Standing], float]], ...] = (
-        ("available_jobs", "Jobs that wait for a worker, counted to 1001.", lambda q: q.available),
+        (
+            "available_jobs",
+            f"Jobs that wait for a worker, counted to {queues.COUNTED + 1}.",
+            lambda q: q.available,
+        ),
         (
             "oldest_job_seconds",
             "For how long the oldest of them has waited.",
