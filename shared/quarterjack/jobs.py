@@ -36,11 +36,12 @@ async def wait_for_job(db: Database, id: int | None, *, within: timedelta) -> Jo
     Looks at once, and then ever more rarely, up to once a second. Raises TimeoutError if it has not ended by then, and
     JobUnknown if it does not exist, or no longer.
     """
+    check_db(db)
     if not isinstance(db, asyncpg.Pool) and db.is_in_transaction():
         raise RuntimeError("commit first: while this transaction is open it may hold up the job")
     pause = SHORTEST
     try:
-        async with asyncio.timeout(within.total_seconds()):
+        async with asyncio.timeout(within.total_seconds()) as limit:
             while True:
                 job = await _ended(db, id)
                 if job is not None:
@@ -48,6 +49,8 @@ async def wait_for_job(db: Database, id: int | None, *, within: timedelta) -> Jo
                 await asyncio.sleep(pause)
                 pause = min(pause * LONGER, LONGEST)
     except TimeoutError as error:
+        if not limit.expired():
+            raise  # it is the database that did not answer
         raise TimeoutError(f"job {id} has not ended within {within}") from error
 
 

@@ -75,6 +75,23 @@ async def test_nobody_waits_in_the_transaction_that_enqueues(database: TestDatab
             await quarterjack.wait_for_job(connection, made.id, within=LONG)
 
 
+async def test_a_database_that_does_not_answer_is_not_taken_for_a_job_that_does_not_end(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_: object) -> dict[int, str | None]:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr("quarterjack.queries.flows.outcomes", silent)
+
+    with pytest.raises(TimeoutError, match="no answer"):
+        await quarterjack.wait_for_job(database.pool, 1, within=LONG)
+
+
+async def test_what_is_no_database_is_refused() -> None:
+    with pytest.raises(TypeError, match="str is no pool and no connection"):
+        await quarterjack.wait_for_job("postgresql://", 1, within=LONG)  # type: ignore[arg-type]
+
+
 async def test_jobs_are_cancelled_and_retried(database: TestDatabase) -> None:
     first = await quarterjack.enqueue(database.pool, "w")
     second = await quarterjack.enqueue(database.pool, "w")
